@@ -1,0 +1,66 @@
+//! The web, as far as reelfs speaks it. Two clients: [`ApiClient`] (blocking: a few JSON calls
+//! with the token, and uploads) and [`AssetClient`] (async: thousands of waiting range requests
+//! without the token). Retry and error policy is shared and pure (`retry`).
+
+pub mod api;
+pub mod asset;
+pub mod retry;
+pub mod secret;
+
+pub use api::ApiClient;
+pub use asset::AssetClient;
+pub use secret::{ApiToken, SignedUrl, UrlPolicy};
+
+use std::time::Duration;
+
+/// Time limits of every request. All are per mount.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// Without a single byte of progress, before an attempt is given up.
+    pub stall: Duration,
+    /// For a whole operation with all its retries.
+    pub total: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            stall: Duration::from_secs(10),
+            total: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a request got no usable answer. Never carries a URL's query or a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Refused, DNS failure, TLS failure: the request was not sent.
+    #[error("cannot connect to {host}: {reason}")]
+    Connect { host: String, reason: String },
+    /// No byte for longer than [`Deadlines::stall`], or [`Deadlines::total`] passed.
+    #[error("{host} did not answer in time")]
+    Timeout { host: String },
+    /// The connection ended before the answer did.
+    #[error("the connection to {host} broke: {reason}")]
+    Broken { host: String, reason: String },
+    /// A status that isn't a success; `message` is the service's own, shortened.
+    #[error("{host} answered {status}: {message}")]
+    Status {
+        host: String,
+        status: u16,
+        message: String,
+        retry_after: Option<Duration>,
+    },
+    /// The answer breaks HTTP's or the page's rules (HTML for JSON, a wrong Content-Range, ...).
+    #[error("{host} answered nonsense: {what}")]
+    Malformed { host: String, what: String },
+    /// The answer exceeds a limit.
+    #[error("{host} answered more than {limit_bytes} bytes")]
+    TooLarge { host: String, limit_bytes: u64 },
+    /// A redirect or URL that leads where the API didn't send us.
+    #[error("refused to follow {host} to {target}")]
+    ForbiddenTarget { host: String, target: String },
+}
