@@ -1,0 +1,524 @@
+//! The namespace: which file stands in which directory under which name and number. Pure state:
+//! no I/O, no locks, no clock; whoever owns it locks it and tells it the time.
+//!
+//! Promises: a directory's entries are those of its last whole listing, plus files that were
+//! uploaded or are on their way, minus deleted ones. Numbers are stable while the identity is.
+//! A file that left its directory stays as long as the kernel or a handle knows it.
+
+mod directory;
+pub mod inode;
+pub mod name;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::provider::{Asset, AssetId, Library, Service};
+use crate::reader::{AssetKey, ObjectInfo};
+
+pub use directory::DirEntry;
+use directory::Directory;
+
+/// How long a service's listing may lag behind an upload or a deletion of our own before the
+/// listing is believed. Nothing documents a lag; a minute covers a cached list page.
+pub const LISTING_LAG: Duration = Duration::from_secs(60);
+
+/// What the user gave an asset by copying it in; kept across mounts by the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Number that the file had before it was an asset.
+    pub ino: Option<u64>,
+    /// The name it was copied to, and the name the service gave it then: while the service still
+    /// has that name, the user's stands.
+    pub name: Option<String>,
+    pub service_name: Option<String>,
+    pub mtime: Option<SystemTime>,
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Order of uploads from this machine, to tell apart equal creation times.
+    pub sequence: Option<u64>,
+    pub uploaded_at: Option<SystemTime>,
+}
+
+/// A file that is an asset.
+#[derive(Debug, Clone)]
+pub struct AssetNode {
+    pub asset: Asset,
+    /// What the asset host said, where the API did not or was wrong.
+    pub learned: Option<ObjectInfo>,
+    pub kept: Kept,
+    /// When the service last told us of it.
+    pub seen_at: Instant,
+    wanted: Arc<str>,
+}
+
+impl AssetNode {
+    fn new(asset: Asset, kept: Kept, seen_at: Instant) -> Self {
+        let wanted = wanted_name(&asset, &kept);
+        Self {
+            asset,
+            learned: None,
+            kept,
+            seen_at,
+            wanted,
+        }
+    }
+
+    pub fn key(&self) -> AssetKey {
+        AssetKey {
+            service: self.asset.library.service(),
+            id: self.asset.id.clone(),
+        }
+    }
+
+    /// The size to report; `None` until it is learnt.
+    pub fn size_bytes(&self) -> Option<u64> {
+        let learned = self.learned.as_ref().map(|info| info.size_bytes);
+        learned.or(self.asset.size_bytes)
+    }
+
+    /// The time to report; `None` where only the asset host can tell and hasn't been asked.
+    pub fn mtime(&self) -> Option<SystemTime> {
+        let told = self.kept.mtime.or(self.asset.created_at);
+        let learned = self.learned.as_ref();
+        told.or_else(|| {
+            let info = learned?;
+            let fallback = self.asset.updated_at.unwrap_or(SystemTime::UNIX_EPOCH);
+            Some(info.last_modified.unwrap_or(fallback))
+        })
+    }
+
+    /// Whether size and time are known without asking the asset host.
+    pub fn attributes_known(&self) -> bool {
+        self.size_bytes().is_some() && self.mtime().is_some()
+    }
+
+    fn newness(&self) -> impl Ord + use<> {
+        (
+            self.asset.created_at.or(self.kept.uploaded_at),
+            self.asset.updated_at,
+            self.kept.sequence,
+            self.asset.id.clone(),
+        )
+    }
+
+    /// Whether `asset`, the same one listed later, has other bytes than this.
+    fn is_revised_by(&self, asset: &Asset) -> bool {
+        let resized = self.asset.size_bytes != asset.size_bytes;
+        let updated = self.asset.updated_at != asset.updated_at;
+        resized || updated
+    }
+}
+
+fn wanted_name(asset: &Asset, kept: &Kept) -> Arc<str> {
+    match &kept.name {
+        Some(name) if kept.service_name == asset.name => name.as_str().into(),
+        _ => name::wanted_name(asset).into(),
+    }
+}
+
+/// A file that only this machine has: being written, kept aside or on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalNode {
+    pub library: Library,
+    pub name: String,
+    /// Order of creation: the newest of a name keeps it.
+    pub sequence: u64,
+}
+
+#[derive(Debug, Clone)]
+pub enum Node {
+    Asset(Box<AssetNode>),
+    Local(LocalNode),
+}
+
+impl Node {
+    pub fn library(&self) -> Library {
+        match self {
+            Node::Asset(node) => node.asset.library,
+            Node::Local(node) => node.library,
+        }
+    }
+}
+
+struct Held {
+    node: Node,
+    /// How often the kernel was given this number and has not forgotten it.
+    lookups: u64,
+    /// Whether its directory has it.
+    linked: bool,
+}
+
+/// What a new listing changed, for the kernel's caches and our own.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names that now mean another file or none.
+    pub names: Vec<String>,
+    /// Files whose bytes are others now.
+    pub revised: Vec<u64>,
+    /// Names came or went.
+    pub directory: bool,
+}
+
+/// See the module's head.
+pub struct Tree {
+    services: Vec<Service>,
+    files: HashMap<u64, Held>,
+    by_asset: HashMap<AssetKey, u64>,
+    directories: HashMap<Library, Directory>,
+}
+
+impl Tree {
+    /// A tree that shows `services`.
+    pub fn new(services: &[Service]) -> Self {
+        let libraries = services.iter().flat_map(|s| s.libraries());
+        Self {
+            services: services.to_vec(),
+            files: HashMap::new(),
+            by_asset: HashMap::new(),
+            directories: libraries.map(|l| (*l, Directory::default())).collect(),
+        }
+    }
+
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    pub fn node(&self, ino: u64) -> Option<&Node> {
+        self.files.get(&ino).map(|held| &held.node)
+    }
+
+    pub fn asset(&self, ino: u64) -> Option<&AssetNode> {
+        match self.node(ino)? {
+            Node::Asset(node) => Some(node),
+            Node::Local(_) => None,
+        }
+    }
+
+    pub fn asset_mut(&mut self, ino: u64) -> Option<&mut AssetNode> {
+        match &mut self.files.get_mut(&ino)?.node {
+            Node::Asset(node) => Some(node),
+            Node::Local(_) => None,
+        }
+    }
+
+    pub fn ino_of(&self, key: &AssetKey) -> Option<u64> {
+        self.by_asset.get(key).copied()
+    }
+
+    /// Whether the file stands in its directory (else only handles and the kernel know it).
+    pub fn is_linked(&self, ino: u64) -> bool {
+        self.files.get(&ino).is_some_and(|held| held.linked)
+    }
+
+    /// The file of this name, among those of the last listing.
+    pub fn lookup(&self, library: Library, name: &str) -> Option<u64> {
+        self.directories.get(&library)?.lookup(name)
+    }
+
+    /// The name under which a file stands in its directory.
+    pub fn name_of(&self, ino: u64) -> Option<&str> {
+        let directory = self.directories.get(&self.node(ino)?.library())?;
+        directory.name_of(ino)
+    }
+
+    /// The directory's entries, in a stable order.
+    pub fn entries(&self, library: Library) -> Arc<[DirEntry]> {
+        match self.directories.get(&library) {
+            Some(directory) => directory.entries(),
+            None => Arc::from([]),
+        }
+    }
+
+    /// When the listing that stands was asked for; `None` before the first.
+    pub fn listed_at(&self, library: Library) -> Option<Instant> {
+        self.directories.get(&library)?.listed_at
+    }
+
+    /// Takes a whole listing that was asked for at `asked_at`.
+    pub fn apply_listing(
+        &mut self,
+        library: Library,
+        assets: Vec<Asset>,
+        asked_at: Instant,
+        kept: &dyn Fn(&AssetId) -> Option<Kept>,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let mut listed = Vec::with_capacity(assets.len());
+        for asset in assets {
+            let ino = self.put(asset, asked_at, kept, &mut changes);
+            listed.push(ino);
+        }
+        let Some(directory) = self.directories.get_mut(&library) else {
+            return changes;
+        };
+        let files = &self.files;
+        let unseen = listed.clone();
+        directory.take_listing(listed, asked_at, |ino| {
+            Some(&asset_of(files, ino)?.asset.id)
+        });
+        self.rebuild(library, &mut changes);
+        for ino in unseen {
+            self.drop_if_unused(ino);
+        }
+        changes
+    }
+
+    /// Takes one asset outside of a listing: one that was just uploaded, or looked up by its id.
+    pub fn put_asset(&mut self, asset: Asset, kept: Kept, at: Instant) -> (u64, Changes) {
+        let library = asset.library;
+        let mut changes = Changes::default();
+        let given = Some(kept);
+        let ino = self.put(asset, at, &|_| given.clone(), &mut changes);
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.add_beside_listing(ino, at);
+        }
+        self.rebuild(library, &mut changes);
+        (ino, changes)
+    }
+
+    /// Forgets an asset that was deleted at `at`; a listing made before does not bring it back.
+    pub fn remove_asset(&mut self, ino: u64, at: Instant) -> Changes {
+        let mut changes = Changes::default();
+        let Some(node) = self.asset(ino) else {
+            return changes;
+        };
+        let (library, id) = (node.asset.library, node.asset.id.clone());
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.remove_asset(ino, id, at);
+        }
+        self.rebuild(library, &mut changes);
+        changes
+    }
+
+    /// Puts a local file in its directory, above every asset of its name. `ino` must be free.
+    pub fn add_local(&mut self, ino: u64, node: LocalNode) -> Changes {
+        let mut changes = Changes::default();
+        let library = node.library;
+        let held = Held {
+            node: Node::Local(node),
+            lookups: 0,
+            linked: false,
+        };
+        self.files.insert(ino, held);
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.locals.push(ino);
+        }
+        self.rebuild(library, &mut changes);
+        changes
+    }
+
+    /// Takes a local file out of its directory: it was removed, or replaced by another.
+    pub fn remove_local(&mut self, ino: u64) -> Changes {
+        let mut changes = Changes::default();
+        if let Some(Node::Local(node)) = self.node(ino) {
+            let library = node.library;
+            if let Some(directory) = self.directories.get_mut(&library) {
+                directory.locals.retain(|other| *other != ino);
+            }
+            self.rebuild(library, &mut changes);
+        }
+        changes
+    }
+
+    /// Moves a local file; it becomes the newest of its new name.
+    pub fn rename_local(&mut self, ino: u64, to: LocalNode) -> Changes {
+        let mut changes = Changes::default();
+        let library = to.library;
+        let Some(held) = self.files.get_mut(&ino) else {
+            return changes;
+        };
+        let from = held.node.library();
+        held.node = Node::Local(to);
+        if from != library {
+            for directory in [from, library] {
+                if let Some(directory) = self.directories.get_mut(&directory) {
+                    directory.locals.retain(|other| *other != ino);
+                }
+            }
+            if let Some(directory) = self.directories.get_mut(&library) {
+                directory.locals.push(ino);
+            }
+            // The old directory lets go first; the reference keeps the file meanwhile.
+            self.remember(ino);
+            self.rebuild(from, &mut changes);
+            self.rebuild(library, &mut changes);
+            self.forget(ino, 1);
+            return changes;
+        }
+        self.rebuild(library, &mut changes);
+        changes
+    }
+
+    /// Turns the local file `ino` into the asset it was uploaded as, under the same number.
+    pub fn promote(&mut self, ino: u64, asset: Asset, kept: Kept, at: Instant) -> Changes {
+        let library = asset.library;
+        let mut changes = Changes::default();
+        let node = AssetNode::new(asset, kept, at);
+        self.by_asset.insert(node.key(), ino);
+        match self.files.get_mut(&ino) {
+            Some(held) => held.node = Node::Asset(Box::new(node)),
+            None => {
+                let held = Held {
+                    node: Node::Asset(Box::new(node)),
+                    lookups: 0,
+                    linked: false,
+                };
+                self.files.insert(ino, held);
+            }
+        }
+        for directory in self.directories.values_mut() {
+            directory.locals.retain(|other| *other != ino);
+        }
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.add_beside_listing(ino, at);
+        }
+        self.rebuild(library, &mut changes);
+        changes
+    }
+
+    /// A free number for a new local file.
+    pub fn free_ino(&self, identity: &str) -> u64 {
+        let mut ino = inode::of_text(identity);
+        while self.files.contains_key(&ino) {
+            ino = inode::next(ino);
+        }
+        ino
+    }
+
+    /// Counts a number that is given to the kernel.
+    pub fn remember(&mut self, ino: u64) {
+        if let Some(held) = self.files.get_mut(&ino) {
+            held.lookups += 1;
+        }
+    }
+
+    /// The kernel forgot `count` of the times it was given this number. True where nobody needs
+    /// the file any more and it is gone from memory.
+    pub fn forget(&mut self, ino: u64, count: u64) -> bool {
+        if let Some(held) = self.files.get_mut(&ino) {
+            held.lookups = held.lookups.saturating_sub(count);
+        }
+        self.drop_if_unused(ino)
+    }
+
+    fn drop_if_unused(&mut self, ino: u64) -> bool {
+        let Some(held) = self.files.get(&ino) else {
+            return false;
+        };
+        if held.lookups > 0 || held.linked {
+            return false;
+        }
+        if let Some(Held {
+            node: Node::Asset(node),
+            ..
+        }) = self.files.remove(&ino)
+        {
+            self.by_asset.remove(&node.key());
+        }
+        true
+    }
+
+    fn put(
+        &mut self,
+        asset: Asset,
+        at: Instant,
+        kept: &dyn Fn(&AssetId) -> Option<Kept>,
+        changes: &mut Changes,
+    ) -> u64 {
+        let key = AssetKey {
+            service: asset.library.service(),
+            id: asset.id.clone(),
+        };
+        if let Some(ino) = self.by_asset.get(&key).copied()
+            && let Some(node) = self.asset_mut(ino)
+        {
+            if node.is_revised_by(&asset) {
+                node.learned = None;
+                changes.revised.push(ino);
+            }
+            node.wanted = wanted_name(&asset, &node.kept);
+            let url = asset.url.clone().or_else(|| node.asset.url.take());
+            node.asset = Asset { url, ..asset };
+            node.seen_at = at;
+            return ino;
+        }
+        let kept = kept(&asset.id).unwrap_or_default();
+        let mut ino = kept
+            .ino
+            .unwrap_or_else(|| inode::of_asset(key.service, &key.id));
+        while self.files.contains_key(&ino) {
+            ino = inode::next(ino);
+        }
+        let held = Held {
+            node: Node::Asset(Box::new(AssetNode::new(asset, kept, at))),
+            lookups: 0,
+            linked: false,
+        };
+        self.files.insert(ino, held);
+        self.by_asset.insert(key, ino);
+        ino
+    }
+
+    /// Names every file of a directory anew.
+    fn rebuild(&mut self, library: Library, changes: &mut Changes) {
+        let Some(directory) = self.directories.get_mut(&library) else {
+            return;
+        };
+        let files = &self.files;
+        let mut locals: Vec<(u64, &LocalNode)> = directory
+            .locals
+            .iter()
+            .filter_map(|ino| Some((*ino, local_of(files, *ino)?)))
+            .collect();
+        locals.sort_by_key(|(_, node)| std::cmp::Reverse(node.sequence));
+        let mut assets: Vec<(u64, &AssetNode)> = directory
+            .assets()
+            .filter_map(|ino| Some((ino, asset_of(files, ino)?)))
+            .collect();
+        assets.sort_by_cached_key(|(_, node)| std::cmp::Reverse(node.newness()));
+
+        let wanted = locals
+            .iter()
+            .map(|(_, node)| (node.name.as_str(), "local"))
+            .chain(
+                assets
+                    .iter()
+                    .map(|(_, node)| (&*node.wanted, node.asset.id.as_str())),
+            );
+        let names = name::unique_names(wanted);
+        let numbers = locals
+            .iter()
+            .map(|(ino, _)| *ino)
+            .chain(assets.iter().map(|(ino, _)| *ino));
+        let unlinked = directory.set_entries(names.into_iter().zip(numbers), changes);
+        for ino in directory.numbers() {
+            if let Some(held) = self.files.get_mut(&ino) {
+                held.linked = true;
+            }
+        }
+        for ino in unlinked {
+            if let Some(held) = self.files.get_mut(&ino) {
+                held.linked = false;
+            }
+            self.drop_if_unused(ino);
+        }
+    }
+}
+
+fn asset_of(files: &HashMap<u64, Held>, ino: u64) -> Option<&AssetNode> {
+    match &files.get(&ino)?.node {
+        Node::Asset(node) => Some(node),
+        Node::Local(_) => None,
+    }
+}
+
+fn local_of(files: &HashMap<u64, Held>, ino: u64) -> Option<&LocalNode> {
+    match &files.get(&ino)?.node {
+        Node::Local(node) => Some(node),
+        Node::Asset(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Inode numbers: fixed ones for directories, hashes of the identity for files, so that a remount
+//! gives the same file the same number. Pure.
+
+use sha2::{Digest, Sha256};
+
+use crate::provider::{AssetId, Library, Service};
+
+/// FUSE's root.
+pub const ROOT: u64 = 1;
+/// Directories have numbers below this, files from here on.
+const FIRST_FILE: u64 = 1 << 10;
+
+/// A service's directory.
+pub fn of_service(service: Service) -> u64 {
+    match service {
+        Service::Runway => 2,
+        Service::Ltx => 3,
+        Service::Runflow => of_library(Library::Runflow),
+    }
+}
+
+/// A library's directory. Runflow's library is its service's directory.
+pub fn of_library(library: Library) -> u64 {
+    match library {
+        Library::Runflow => 4,
+        Library::RunwayVideo => 16,
+        Library::RunwayImage => 17,
+        Library::RunwayAudio => 18,
+        Library::LtxImages => 32,
+        Library::LtxVideos => 33,
+        Library::LtxAudio => 34,
+        Library::LtxOther => 35,
+    }
+}
+
+/// The number an asset asks for. Never a directory's; below 2^63, which every program can hold.
+pub fn of_asset(service: Service, id: &AssetId) -> u64 {
+    of_text(&format!("{service}/{id}"))
+}
+
+/// The number a file that isn't an asset yet asks for, from anything unique to it.
+pub fn of_text(identity: &str) -> u64 {
+    let digest = Sha256::digest(identity.as_bytes());
+    let mut first = [0u8; 8];
+    first.copy_from_slice(&digest[..8]);
+    (u64::from_be_bytes(first) >> 1).max(FIRST_FILE)
+}
+
+/// The number after `ino`, for the case that two identities ask for one.
+pub fn next(ino: u64) -> u64 {
+    if ino >= i64::MAX as u64 {
+        FIRST_FILE
+    } else {
+        ino + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_has_one_number_for_ever() {
+        let number = of_asset(Service::Runway, &AssetId::new("a"));
+        assert_eq!(number, 2653516635413118674, "numbers survive releases");
+        assert_eq!(number, of_asset(Service::Runway, &AssetId::new("a")));
+        assert_ne!(number, of_asset(Service::Ltx, &AssetId::new("a")));
+        assert!((FIRST_FILE..1 << 63).contains(&number));
+    }
+
+    #[test]
+    fn directories_have_numbers_of_their_own() {
+        let mut all = vec![ROOT, of_service(Service::Runway), of_service(Service::Ltx)];
+        for service in Service::ALL {
+            all.extend(service.libraries().iter().map(|l| of_library(*l)));
+        }
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert!(all.iter().all(|ino| *ino < FIRST_FILE));
+    }
+}

@@ -1,0 +1,251 @@
+use super::*;
+
+const VIDEO: Library = Library::RunwayVideo;
+
+struct Garden {
+    tree: Tree,
+    start: Instant,
+}
+
+impl Garden {
+    fn new() -> Self {
+        Self {
+            tree: Tree::new(&[Service::Runway, Service::Ltx]),
+            start: Instant::now(),
+        }
+    }
+
+    fn list(&mut self, at_s: u64, assets: &[Asset]) -> Changes {
+        let at = self.at(at_s);
+        self.tree
+            .apply_listing(VIDEO, assets.to_vec(), at, &|_| None)
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + Duration::from_secs(seconds)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = self.tree.entries(VIDEO);
+        entries.iter().map(|e| e.name.to_string()).collect()
+    }
+
+    fn ino(&self, name: &str) -> u64 {
+        self.tree.lookup(VIDEO, name).expect(name)
+    }
+}
+
+fn clip(id: &str, name: &str, created_s: u64) -> Asset {
+    Asset {
+        id: AssetId::new(id),
+        library: VIDEO,
+        locator: id.to_string(),
+        name: Some(name.to_string()),
+        mime_type: None,
+        extension: Some("mp4".into()),
+        size_bytes: Some(10),
+        created_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(created_s)),
+        updated_at: None,
+        url: None,
+    }
+}
+
+fn local(name: &str, sequence: u64) -> LocalNode {
+    LocalNode {
+        library: VIDEO,
+        name: name.to_string(),
+        sequence,
+    }
+}
+
+#[test]
+fn the_newest_of_a_name_keeps_it() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("older", "a.mp4", 1), clip("newer", "a.mp4", 2)]);
+    assert_eq!(garden.names(), ["a (older).mp4", "a.mp4"]);
+    let newest = garden.tree.asset(garden.ino("a.mp4")).unwrap();
+    assert_eq!(newest.asset.id.as_str(), "newer");
+}
+
+#[test]
+fn of_equal_creation_times_the_last_upload_from_here_is_the_newest() {
+    let mut garden = Garden::new();
+    let kept = |id: &AssetId| {
+        let sequence = (id.as_str() == "aaa").then_some(7);
+        Some(Kept {
+            sequence,
+            ..Kept::default()
+        })
+    };
+    let assets = vec![clip("zzz", "a.mp4", 1), clip("aaa", "a.mp4", 1)];
+    let at = garden.at(0);
+    garden.tree.apply_listing(VIDEO, assets, at, &kept);
+    let newest = garden.tree.asset(garden.ino("a.mp4")).unwrap();
+    assert_eq!(newest.asset.id.as_str(), "aaa");
+}
+
+#[test]
+fn a_number_survives_relisting_and_a_rename_at_the_service() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let ino = garden.ino("a.mp4");
+    let changes = garden.list(40, &[clip("x", "b.mp4", 1)]);
+    assert_eq!(garden.ino("b.mp4"), ino);
+    assert_eq!(changes.names, ["a.mp4"]);
+    assert!(changes.directory && changes.revised.is_empty());
+}
+
+#[test]
+fn an_unchanged_listing_changes_nothing() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    assert_eq!(
+        garden.list(40, &[clip("x", "a.mp4", 1)]),
+        Changes::default()
+    );
+}
+
+#[test]
+fn a_new_size_or_update_time_is_a_new_revision_and_forgets_what_was_learnt() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let ino = garden.ino("a.mp4");
+    garden.tree.asset_mut(ino).unwrap().learned = Some(ObjectInfo {
+        size_bytes: 99,
+        etag: None,
+        last_modified: None,
+        content_type: None,
+    });
+    let mut updated = clip("x", "a.mp4", 1);
+    updated.updated_at = Some(SystemTime::now());
+    assert_eq!(garden.list(40, &[updated]).revised, [ino]);
+    assert_eq!(garden.tree.asset(ino).unwrap().size_bytes(), Some(10));
+}
+
+#[test]
+fn a_vanished_asset_leaves_its_directory_but_stays_while_the_kernel_knows_it() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let ino = garden.ino("a.mp4");
+    garden.tree.remember(ino);
+    garden.list(40, &[]);
+    assert_eq!(garden.names(), [""; 0]);
+    assert!(garden.tree.asset(ino).is_some() && !garden.tree.is_linked(ino));
+    assert!(garden.tree.forget(ino, 1));
+    assert!(garden.tree.node(ino).is_none());
+}
+
+#[test]
+fn a_file_being_written_stands_above_the_asset_of_its_name() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let asset = garden.ino("a.mp4");
+    let ino = garden.tree.free_ino("staged");
+    let changes = garden.tree.add_local(ino, local("a.mp4", 1));
+    assert_eq!(garden.ino("a.mp4"), ino);
+    assert_eq!(garden.ino("a (x).mp4"), asset);
+    assert_eq!(changes.names, ["a.mp4"]);
+}
+
+#[test]
+fn an_upload_keeps_its_number_and_name_and_stands_before_the_service_lists_it() {
+    let mut garden = Garden::new();
+    garden.list(0, &[]);
+    let ino = garden.tree.free_ino("staged");
+    garden.tree.add_local(ino, local("my clip.mov", 1));
+    let kept = Kept {
+        name: Some("my clip.mov".into()),
+        service_name: Some("my clip".into()),
+        ..Kept::default()
+    };
+    let at = garden.at(1);
+    garden.tree.promote(ino, clip("x", "my clip", 5), kept, at);
+    assert_eq!(garden.ino("my clip.mov"), ino);
+    garden.list(30, &[]);
+    assert_eq!(garden.names(), ["my clip.mov"], "the listing may lag");
+    garden.list(31, &[clip("x", "my clip", 5)]);
+    assert_eq!(garden.ino("my clip.mov"), ino);
+    garden.list(200, &[]);
+    assert_eq!(garden.names(), [""; 0], "gone from the service");
+}
+
+#[test]
+fn an_upload_that_is_never_listed_is_believed_gone_after_the_lag() {
+    let mut garden = Garden::new();
+    let at = garden.at(1);
+    garden
+        .tree
+        .put_asset(clip("x", "a.mp4", 5), Kept::default(), at);
+    garden.list(60, &[]);
+    assert_eq!(garden.names(), ["a.mp4"]);
+    garden.list(62, &[]);
+    assert_eq!(garden.names(), [""; 0]);
+}
+
+#[test]
+fn a_deleted_asset_does_not_come_back_by_a_listing_that_lags() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let at = garden.at(10);
+    let ino = garden.ino("a.mp4");
+    garden.tree.remember(ino);
+    garden.tree.remove_asset(ino, at);
+    garden.list(20, &[clip("x", "a.mp4", 1)]);
+    assert_eq!(garden.names(), [""; 0]);
+    garden.list(100, &[clip("x", "a.mp4", 1)]);
+    assert_eq!(garden.names(), ["a.mp4"], "the deletion did not last");
+}
+
+#[test]
+fn renaming_a_local_file_over_another_makes_it_the_newest_of_that_name() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let ino = garden.tree.free_ino("staged");
+    garden.tree.add_local(ino, local(".a.mp4.Ab12Cd", 1));
+    garden.tree.rename_local(ino, local("a.mp4", 2));
+    assert_eq!(garden.names(), ["a (x).mp4", "a.mp4"]);
+    assert_eq!(garden.ino("a.mp4"), ino);
+}
+
+#[test]
+fn a_removed_local_file_gives_the_name_back() {
+    let mut garden = Garden::new();
+    garden.list(0, &[clip("x", "a.mp4", 1)]);
+    let asset = garden.ino("a.mp4");
+    let ino = garden.tree.free_ino("staged");
+    garden.tree.add_local(ino, local("a.mp4", 1));
+    garden.tree.remove_local(ino);
+    assert_eq!(garden.ino("a.mp4"), asset);
+    assert!(garden.tree.node(ino).is_none());
+}
+
+#[test]
+fn two_identities_that_ask_for_one_number_get_two() {
+    let mut garden = Garden::new();
+    let same = |_: &AssetId| {
+        Some(Kept {
+            ino: Some(5_000),
+            ..Kept::default()
+        })
+    };
+    let assets = vec![clip("x", "a.mp4", 1), clip("y", "b.mp4", 1)];
+    let at = garden.at(0);
+    garden.tree.apply_listing(VIDEO, assets, at, &same);
+    assert_ne!(garden.ino("a.mp4"), garden.ino("b.mp4"));
+}
+
+#[test]
+fn a_local_file_can_move_to_another_directory() {
+    let mut garden = Garden::new();
+    let ino = garden.tree.free_ino("staged");
+    garden.tree.add_local(ino, local(".a.png", 1));
+    let to = LocalNode {
+        library: Library::RunwayImage,
+        name: "a.png".into(),
+        sequence: 2,
+    };
+    garden.tree.rename_local(ino, to);
+    assert_eq!(garden.names(), [""; 0]);
+    assert_eq!(garden.tree.lookup(Library::RunwayImage, "a.png"), Some(ino));
+    assert!(garden.tree.is_linked(ino));
+}
