@@ -47,13 +47,13 @@ pub struct AssetNode {
     /// What the asset host said, where the API did not or was wrong.
     pub learned: Option<ObjectInfo>,
     pub kept: Kept,
-    /// When the service last told us of it.
-    pub seen_at: Instant,
+    /// When the service last told us of it; `None` where only an earlier mount knew it.
+    pub seen_at: Option<Instant>,
     wanted: Arc<str>,
 }
 
 impl AssetNode {
-    fn new(asset: Asset, kept: Kept, seen_at: Instant) -> Self {
+    fn new(asset: Asset, kept: Kept, seen_at: Option<Instant>) -> Self {
         let wanted = wanted_name(&asset, &kept);
         Self {
             asset,
@@ -112,6 +112,7 @@ impl AssetNode {
 
 fn wanted_name(asset: &Asset, kept: &Kept) -> Arc<str> {
     match &kept.name {
+        _ if asset.library == Library::Runflow => asset.id.as_str().into(),
         Some(name) if kept.service_name == asset.name => name.as_str().into(),
         _ => name::wanted_name(asset).into(),
     }
@@ -246,7 +247,7 @@ impl Tree {
         let mut changes = Changes::default();
         let mut listed = Vec::with_capacity(assets.len());
         for asset in assets {
-            let ino = self.put(asset, asked_at, kept, &mut changes);
+            let ino = self.put(asset, Some(asked_at), kept, &mut changes);
             listed.push(ino);
         }
         let Some(directory) = self.directories.get_mut(&library) else {
@@ -269,12 +270,31 @@ impl Tree {
         let library = asset.library;
         let mut changes = Changes::default();
         let given = Some(kept);
-        let ino = self.put(asset, at, &|_| given.clone(), &mut changes);
+        let ino = self.put(asset, Some(at), &|_| given.clone(), &mut changes);
         if let Some(directory) = self.directories.get_mut(&library) {
             directory.add_beside_listing(ino, at);
         }
         self.rebuild(library, &mut changes);
         (ino, changes)
+    }
+
+    /// Takes an asset that an earlier mount knew, until the service is asked for it again.
+    pub fn recall_asset(&mut self, asset: Asset) -> u64 {
+        let library = asset.library;
+        let mut changes = Changes::default();
+        let ino = self.put(asset, None, &|_| None, &mut changes);
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.recall(ino);
+        }
+        self.rebuild(library, &mut changes);
+        ino
+    }
+
+    /// Makes the next look at a directory ask its service.
+    pub fn expire_listing(&mut self, library: Library) {
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.listed_at = None;
+        }
     }
 
     /// Forgets an asset that was deleted at `at`; a listing made before does not bring it back.
@@ -350,31 +370,66 @@ impl Tree {
         changes
     }
 
-    /// Turns the local file `ino` into the asset it was uploaded as, under the same number.
+    /// Turns the local file `ino` into the asset it was uploaded as, under the same number. An
+    /// asset that stands already (the same bytes were there, or a listing was faster) keeps its
+    /// own, and the local file leaves.
     pub fn promote(&mut self, ino: u64, asset: Asset, kept: Kept, at: Instant) -> Changes {
         let library = asset.library;
         let mut changes = Changes::default();
-        let node = AssetNode::new(asset, kept, at);
-        self.by_asset.insert(node.key(), ino);
-        match self.files.get_mut(&ino) {
-            Some(held) => held.node = Node::Asset(Box::new(node)),
-            None => {
-                let held = Held {
-                    node: Node::Asset(Box::new(node)),
-                    lookups: 0,
-                    linked: false,
-                };
-                self.files.insert(ino, held);
-            }
-        }
+        let node = AssetNode::new(asset, kept, Some(at));
         for directory in self.directories.values_mut() {
             directory.locals.retain(|other| *other != ino);
         }
-        if let Some(directory) = self.directories.get_mut(&library) {
-            directory.add_beside_listing(ino, at);
+        let stands = self.by_asset.get(&node.key()).copied();
+        match stands.and_then(|ino| self.asset_mut(ino)) {
+            Some(known) => {
+                known.kept = Kept {
+                    ino: known.kept.ino,
+                    ..node.kept
+                };
+                known.wanted = wanted_name(&known.asset, &known.kept);
+            }
+            None => self.become_asset(ino, node, at),
         }
         self.rebuild(library, &mut changes);
         changes
+    }
+
+    fn become_asset(&mut self, ino: u64, node: AssetNode, at: Instant) {
+        let library = node.asset.library;
+        self.by_asset.insert(node.key(), ino);
+        let lookups = self.files.get(&ino).map_or(0, |held| held.lookups);
+        let held = Held {
+            node: Node::Asset(Box::new(node)),
+            lookups,
+            linked: false,
+        };
+        self.files.insert(ino, held);
+        if let Some(directory) = self.directories.get_mut(&library) {
+            directory.add_beside_listing(ino, at);
+        }
+    }
+
+    /// The newest asset that asks for this name, whatever local file stands above it.
+    pub fn newest_asset_named(&self, library: Library, name: &str) -> Option<&AssetNode> {
+        self.assets(library)
+            .filter(|node| &*node.wanted == name)
+            .max_by_key(|node| node.newness())
+    }
+
+    /// The assets to which the service gives this name.
+    pub fn ids_named(&self, library: Library, name: &str) -> Vec<AssetId> {
+        self.assets(library)
+            .filter(|node| node.asset.name.as_deref() == Some(name))
+            .map(|node| node.asset.id.clone())
+            .collect()
+    }
+
+    fn assets(&self, library: Library) -> impl Iterator<Item = &AssetNode> {
+        let directory = self.directories.get(&library).into_iter();
+        directory
+            .flat_map(Directory::assets)
+            .filter_map(|ino| self.asset(ino))
     }
 
     /// A free number for a new local file.
@@ -422,7 +477,7 @@ impl Tree {
     fn put(
         &mut self,
         asset: Asset,
-        at: Instant,
+        at: Option<Instant>,
         kept: &dyn Fn(&AssetId) -> Option<Kept>,
         changes: &mut Changes,
     ) -> u64 {
@@ -440,7 +495,7 @@ impl Tree {
             node.wanted = wanted_name(&asset, &node.kept);
             let url = asset.url.clone().or_else(|| node.asset.url.take());
             node.asset = Asset { url, ..asset };
-            node.seen_at = at;
+            node.seen_at = at.or(node.seen_at);
             return ino;
         }
         let kept = kept(&asset.id).unwrap_or_default();

@@ -81,6 +81,10 @@ impl Directory {
         }
     }
 
+    pub(super) fn recall(&mut self, ino: u64) {
+        self.listed.push(ino);
+    }
+
     pub(super) fn remove_asset(&mut self, ino: u64, id: AssetId, at: Instant) {
         self.listed.retain(|other| *other != ino);
         self.beside.retain(|(other, _)| *other != ino);

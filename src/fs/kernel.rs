@@ -1,0 +1,17 @@
+//! What the kernel remembers of the tree, as far as the file system must make it forget.
+
+/// Something the kernel may have cached that is no longer so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forget {
+    /// A name in a directory.
+    Name { parent: u64, name: String },
+    /// A file's pages and attributes, or a directory's entries.
+    Data { ino: u64 },
+}
+
+/// Tells the kernel. Never blocks the caller: telling can wait for a directory's lock that is held
+/// by an operation we have not answered yet.
+pub trait KernelCache: Send + Sync {
+    /// Makes the kernel forget, in order, and then runs `then` on another thread.
+    fn forget(&self, what: Vec<Forget>, then: Option<Box<dyn FnOnce() + Send>>);
+}

@@ -1,0 +1,223 @@
+//! Opening for reading, reading and closing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::revision::{Claim, Found, Revision};
+use super::local::LocalBytes;
+use super::write::{Target, WriteHandle};
+use super::{Done, FsError, LibraryFs, Place};
+use crate::reader::{AssetKey, ObjectInfo, ReadError};
+use crate::tree::Node;
+
+/// An open file.
+pub(super) enum FileHandle {
+    /// Reads an asset from its host.
+    Asset { ino: u64, revision: Arc<Revision> },
+    /// Reads what this machine has.
+    Local(LocalBytes),
+    Write(WriteHandle),
+}
+
+/// The answer to an open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    pub fh: u64,
+    /// The kernel's pages of this file are of these bytes.
+    pub keep_cache: bool,
+    /// The kernel's pages of this file are not for this handle.
+    pub direct_io: bool,
+    /// A close must be told to us.
+    pub flushes: bool,
+}
+
+impl Opened {
+    fn for_reading(fh: u64, keep_cache: bool) -> Self {
+        Self {
+            fh,
+            keep_cache,
+            direct_io: false,
+            flushes: false,
+        }
+    }
+}
+
+impl LibraryFs {
+    /// Opens a file for reading. Asks nobody, but where the API's word about the asset changed
+    /// since its pages were cached: then the asset host says first whether the bytes did.
+    pub fn open_to_read(self: &Arc<Self>, ino: u64, done: Done<Opened>) {
+        match self.place(ino) {
+            Some(Place::File) => {}
+            Some(_) => return done(Err(FsError::IsDirectory)),
+            None => return done(Err(FsError::NotFound)),
+        }
+        if let Some(bytes) = self.local_bytes(ino) {
+            let fh = self.files.insert(FileHandle::Local(bytes));
+            return done(Ok(Opened::for_reading(fh, true)));
+        }
+        let Some((key, claim)) = self.claim(ino) else {
+            let fs = Arc::clone(self);
+            return self.learn(
+                ino,
+                Box::new(move |learned| match (learned, fs.claim(ino)) {
+                    (Ok(()), Some((key, claim))) => fs.open_asset(ino, key, claim, done),
+                    (Ok(()), None) => done(Err(FsError::NotFound)),
+                    (Err(error), _) => done(Err(error)),
+                }),
+            );
+        };
+        self.open_asset(ino, key, claim, done);
+    }
+
+    /// Reads `len` bytes at `offset`, fewer only at the end of the file.
+    pub fn read(self: &Arc<Self>, fh: u64, offset: u64, len: u32, done: Done<Bytes>) {
+        let Some(handle) = self.files.get(fh) else {
+            return done(Err(FsError::BadHandle));
+        };
+        match &*handle {
+            FileHandle::Asset { ino, revision } => {
+                self.read_asset(*ino, Arc::clone(revision), offset, len, done);
+            }
+            FileHandle::Local(bytes) => done(bytes.read(offset, len)),
+            FileHandle::Write(writing) => match writing.target() {
+                Target::Staged(file) => done(LocalBytes::Staged(file).read(offset, len)),
+                Target::Unchanged(source) => {
+                    self.read_source(writing.ino, &source, offset, len, done);
+                }
+            },
+        }
+    }
+
+    pub(super) fn read_asset(
+        self: &Arc<Self>,
+        ino: u64,
+        revision: Arc<Revision>,
+        offset: u64,
+        len: u32,
+        done: Done<Bytes>,
+    ) {
+        if revision.is_superseded() {
+            return done(Err(FsError::Stale));
+        }
+        let fs = Arc::clone(self);
+        let file = Arc::clone(&revision.file);
+        self.reader.read(
+            &file,
+            offset,
+            len,
+            Box::new(move |bytes| {
+                done(match bytes {
+                    // Superseded while the bytes were on their way: they must not get into the
+                    // pages of the newer revision.
+                    Ok(_) if revision.is_superseded() => Err(FsError::Stale),
+                    Ok(bytes) => Ok(bytes),
+                    Err(error) => Err(fs.read_failed(ino, &revision, error)),
+                });
+            }),
+        );
+    }
+
+    fn read_failed(&self, ino: u64, revision: &Arc<Revision>, error: ReadError) -> FsError {
+        let name = self.name_for_log(ino);
+        log::error!("{name}: {error}");
+        if let ReadError::Changed(info) = &error {
+            self.supersede(ino, revision, info);
+        }
+        error.into()
+    }
+
+    /// The asset host has other bytes than `revision`: later opens get those.
+    fn supersede(&self, ino: u64, revision: &Arc<Revision>, info: &ObjectInfo) {
+        self.revisions.supersede(ino, revision);
+        self.catalog.learn(revision.file.key(), info);
+        self.forget_data(ino);
+    }
+
+    fn open_asset(self: &Arc<Self>, ino: u64, key: AssetKey, claim: Claim, done: Done<Opened>) {
+        match self.revisions.find(ino, claim) {
+            Found::Current(revision) => done(Ok(self.opened_asset(ino, revision, true))),
+            Found::Unknown => done(Ok(self.open_new_revision(ino, key, claim))),
+            Found::Suspect(revision) => {
+                let fs = Arc::clone(self);
+                let asked = key.clone();
+                self.reader.probe(
+                    key,
+                    Box::new(move |probed| match probed {
+                        Ok(info) if revision.matches(&info) => {
+                            revision.confirm(claim);
+                            done(Ok(fs.opened_asset(ino, revision, true)));
+                        }
+                        Ok(info) => {
+                            fs.supersede(ino, &revision, &info);
+                            let claim = Claim {
+                                size_bytes: info.size_bytes,
+                                ..claim
+                            };
+                            done(Ok(fs.open_new_revision(ino, asked, claim)));
+                        }
+                        Err(error) => done(Err(fs.read_failed(ino, &revision, error))),
+                    }),
+                );
+            }
+        }
+    }
+
+    fn open_new_revision(&self, ino: u64, key: AssetKey, claim: Claim) -> Opened {
+        let known_etag = self.catalog.lock().tree.asset(ino).and_then(|node| {
+            let info = node.learned.as_ref()?;
+            info.etag.clone()
+        });
+        let file = self.reader.remote_file(key, claim.size_bytes, known_etag);
+        let revision = self.revisions.install(ino, claim, file);
+        self.opened_asset(ino, revision, false)
+    }
+
+    fn opened_asset(&self, ino: u64, revision: Arc<Revision>, keep_cache: bool) -> Opened {
+        revision.opened();
+        let fh = self.files.insert(FileHandle::Asset { ino, revision });
+        Opened::for_reading(fh, keep_cache)
+    }
+
+    pub(super) fn asset_closed(&self, revision: &Arc<Revision>) {
+        if revision.closed() {
+            self.reader.close(&revision.file);
+        }
+    }
+
+    /// What the tree says the bytes are, once the size is known.
+    pub(super) fn claim(&self, ino: u64) -> Option<(AssetKey, Claim)> {
+        let state = self.catalog.lock();
+        let node = state.tree.asset(ino)?;
+        let claim = Claim {
+            size_bytes: node.size_bytes()?,
+            updated_at: node.asset.updated_at,
+        };
+        Some((node.key(), claim))
+    }
+
+    /// The file's bytes on this machine: staged, or kept since it was uploaded from here.
+    fn local_bytes(&self, ino: u64) -> Option<LocalBytes> {
+        let state = self.catalog.lock();
+        let id = match state.tree.node(ino)? {
+            Node::Local(_) => {
+                drop(state);
+                return self.staged_file(ino).map(LocalBytes::Staged);
+            }
+            Node::Asset(node) => node.asset.id.clone(),
+        };
+        drop(state);
+        let kept = self.uploads.get()?.local_copy(&id)?;
+        Some(LocalBytes::Kept(Arc::new(kept)))
+    }
+
+    pub(super) fn name_for_log(&self, ino: u64) -> String {
+        let state = self.catalog.lock();
+        let library = state.tree.node(ino).map(Node::library);
+        match (library, state.tree.name_of(ino)) {
+            (Some(library), Some(name)) => format!("{library}/{name}"),
+            (Some(library), None) => format!("{library}: a file that left its directory"),
+            (None, _) => "a file that is gone".to_string(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the uploads tell and ask: a staged file that became an asset takes its place in the tree.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use super::{LibraryFs, kept_from, lock};
+use crate::provider::{Asset, AssetId, Library, Service};
+use crate::store::AssetMeta;
+use crate::tree::{Kept, Node};
+use crate::upload::{StagedFile, UploadError, UploadEvents};
+
+/// Stands between the uploads, which are opened first and may finish one at once, and the file
+/// system, which needs them: what happens before [`UploadRelay::connect`] is kept and told then.
+#[derive(Default)]
+pub struct UploadRelay {
+    state: Mutex<Relay>,
+}
+
+#[derive(Default)]
+struct Relay {
+    fs: Weak<LibraryFs>,
+    early: Vec<(Arc<StagedFile>, Asset)>,
+}
+
+impl UploadRelay {
+    /// Tells `fs` from now on, and of what happened before.
+    pub fn connect(&self, fs: &Arc<LibraryFs>) {
+        let early = {
+            let mut state = lock(&self.state);
+            state.fs = Arc::downgrade(fs);
+            std::mem::take(&mut state.early)
+        };
+        for (file, asset) in early {
+            fs.settle(&file, &asset);
+        }
+    }
+
+    fn fs(&self) -> Option<Arc<LibraryFs>> {
+        lock(&self.state).fs.upgrade()
+    }
+}
+
+impl UploadEvents for UploadRelay {
+    fn uploaded(&self, file: &Arc<StagedFile>, asset: &Asset) {
+        let fs = {
+            let mut state = lock(&self.state);
+            let fs = state.fs.upgrade();
+            if fs.is_none() {
+                state.early.push((Arc::clone(file), asset.clone()));
+            }
+            fs
+        };
+        if let Some(fs) = fs {
+            fs.settle(file, asset);
+        }
+    }
+
+    fn failed(&self, _file: &Arc<StagedFile>, _error: &UploadError) {
+        // The uploads log it, and the file stands where it stood.
+    }
+
+    fn newest_named(&self, library: Library, name: &str) -> Option<Asset> {
+        self.fs()?.newest_named(library, name)
+    }
+
+    fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
+        self.fs()?.ids_named(library, name)
+    }
+}
+
+impl LibraryFs {
+    /// The staged file is this asset now.
+    fn settle(&self, file: &Arc<StagedFile>, asset: &Asset) {
+        let meta = self
+            .catalog
+            .store()
+            .asset_meta(Service::Runway, &asset.id)
+            .unwrap_or_else(|error| {
+                log::warn!("{}: its name and times are not kept: {error}", file.name());
+                None
+            });
+        let kept = self.kept_for(file, asset, meta.as_ref());
+        self.catalog.keep(asset.id.clone(), kept.clone());
+        let now = self.catalog.now();
+        let changes = {
+            let mut state = self.catalog.lock();
+            state.tree.promote(file.ino(), asset.clone(), kept, now)
+        };
+        let promoted = matches!(
+            self.catalog.lock().tree.node(file.ino()),
+            Some(Node::Asset(_))
+        );
+        if promoted {
+            lock(&self.staged).remove(&file.ino());
+        }
+        self.catalog.announce(asset.library, changes);
+    }
+
+    fn kept_for(&self, file: &StagedFile, asset: &Asset, meta: Option<&AssetMeta>) -> Kept {
+        let known = meta.map(kept_from).unwrap_or_default();
+        let mtime = file.times().ok().map(|times| times.mtime);
+        Kept {
+            ino: known.ino.or(Some(file.ino())),
+            name: known.name.or_else(|| Some(file.name())),
+            service_name: known.service_name.or_else(|| asset.name.clone()),
+            mtime: known.mtime.or(mtime),
+            mode: known.mode.or(Some(file.mode())),
+            sequence: known.sequence.or_else(|| Some(self.next_sequence())),
+            uploaded_at: Some(self.catalog.wall_now()),
+        }
+    }
+
+    /// The asset that would have this name if nothing local stood above it.
+    fn newest_named(&self, library: Library, name: &str) -> Option<Asset> {
+        let state = self.catalog.lock();
+        let asset = state.tree.newest_asset_named(library, name)?;
+        Some(asset.asset.clone())
+    }
+
+    fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
+        let state = self.catalog.lock();
+        state.tree.listed_at(library)?;
+        Some(state.tree.ids_named(library, name))
+    }
+}

@@ -1,0 +1,490 @@
+//! Creating, writing and closing: everything that ends as an upload.
+//!
+//! A file that is written stands in its directory as a local file of its own from the first
+//! moment; an asset that is opened for writing keeps its number and its bytes, and the new version
+//! gets a number of its own, so that readers of the old one never see a mix. Until the writer
+//! closes, `stat` by the old number shows what is written (`overlays`), because that is the number
+//! the writer's descriptor has.
+//!
+//! Only a close by the process that opened the file submits it: a child that inherited the
+//! descriptor has not finished the file by exiting. A process that a signal killed has not
+//! finished it either. The last release is the net under both: it submits what was written and not
+//! yet submitted, but for a killed writer.
+
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use super::copy_up::Source;
+use super::local::LocalBytes;
+use super::read::{FileHandle, Opened};
+use super::{Attr, Done, FsError, LibraryFs, attr, lock};
+use crate::provider::{Library, media_type};
+use crate::tree::name::{MAX_NAME_BYTES, split_extension};
+use crate::tree::{LocalNode, Node};
+use crate::upload::{Allocate, StagedFile, UploadState, Uploads, is_local_name};
+
+/// Characters that rsync adds to the name of a file it is writing: `.clip.mp4.Ab12Cd`.
+const RSYNC_SUFFIX_CHARS: usize = 6;
+
+/// How a file is opened for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenMode {
+    pub truncate: bool,
+    pub append: bool,
+    pub exclusive: bool,
+    /// The thread group of the process that opens.
+    pub opener: u32,
+}
+
+/// Who closes a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closer {
+    /// The thread group.
+    pub process: u32,
+    /// The kernel closes for a process that a signal killed.
+    pub killed: bool,
+}
+
+/// A descriptor open for writing.
+pub(super) struct WriteHandle {
+    /// The number the kernel knows.
+    pub(super) ino: u64,
+    /// Permission bits for a new version.
+    pub(super) mode: u32,
+    pub(super) target: Mutex<Target>,
+    opener: u32,
+    append: bool,
+    killed: AtomicBool,
+}
+
+/// Where the bytes of a write go.
+#[derive(Clone)]
+pub(super) enum Target {
+    Staged(Arc<StagedFile>),
+    /// Nothing was changed yet, and these bytes must stay as they are.
+    Unchanged(Source),
+}
+
+impl WriteHandle {
+    pub(super) fn target(&self) -> Target {
+        lock(&self.target).clone()
+    }
+
+    pub(super) fn staged(&self) -> Option<Arc<StagedFile>> {
+        match self.target() {
+            Target::Staged(file) => Some(file),
+            Target::Unchanged(_) => None,
+        }
+    }
+
+    /// The staged file if it can be written to now. One that was submitted meanwhile becomes the
+    /// version to copy from.
+    fn to_change(&self) -> Option<Arc<StagedFile>> {
+        let mut target = lock(&self.target);
+        let Target::Staged(file) = &*target else {
+            return None;
+        };
+        let file = Arc::clone(file);
+        if accepts_writes(&file) {
+            return Some(file);
+        }
+        *target = Target::Unchanged(Source::Local(LocalBytes::Staged(file)));
+        None
+    }
+}
+
+impl LibraryFs {
+    /// Creates a file, or opens the one that is there.
+    pub fn create(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        how: OpenMode,
+        done: Done<(Attr, Opened)>,
+    ) {
+        let made = self.library_of(parent).and_then(|library| {
+            let name = self.name_to_write(library, name)?;
+            let here = self.catalog.lock().tree.lookup(library, &name);
+            match here {
+                Some(_) if how.exclusive => Err(FsError::Exists),
+                Some(ino) => Ok((ino, None)),
+                None => {
+                    let file = self.new_staged(library, &name, mode)?;
+                    self.stand(&file);
+                    Ok((file.ino(), Some(file)))
+                }
+            }
+        });
+        let fs = Arc::clone(self);
+        match made {
+            Err(error) => done(Err(error)),
+            Ok((ino, Some(file))) => {
+                let opened = self.open_staged(ino, file, how);
+                let attr = self.known_attr(ino).ok_or(FsError::NotFound);
+                done(attr.map(|attr| (attr, opened)));
+            }
+            Ok((ino, None)) => self.open_to_write(
+                ino,
+                how,
+                Box::new(move |opened| match opened {
+                    Err(error) => done(Err(error)),
+                    Ok(opened) => {
+                        let with_attr: Done<Attr> =
+                            Box::new(move |attr| done(attr.map(|attr| (attr, opened))));
+                        fs.getattr(ino, with_attr);
+                    }
+                }),
+            ),
+        }
+    }
+
+    /// Opens a file for writing (and reading). Copies nothing before the first change.
+    pub fn open_to_write(self: &Arc<Self>, ino: u64, how: OpenMode, done: Done<Opened>) {
+        let (library, name, is_asset) = match self.writable(ino) {
+            Ok(file) => file,
+            Err(error) => return done(Err(error)),
+        };
+        if !is_asset
+            && let Some(file) = self.staged_file(ino)
+            && accepts_writes(&file)
+        {
+            let emptied = match how.truncate {
+                true => file.truncate(0),
+                false => Ok(()),
+            };
+            let opened = emptied.map(|()| self.open_staged(ino, file, how));
+            return done(opened.map_err(FsError::from));
+        }
+        if how.truncate {
+            let mode = self.known_attr(ino).map_or(attr::WRITABLE_FILE, |a| a.mode);
+            let version = self.new_staged(library, &name, mode.into());
+            return done(version.map(|file| {
+                self.show_version(ino, &file);
+                self.open_over(ino, Target::Staged(file), how)
+            }));
+        }
+        let fs = Arc::clone(self);
+        self.open_to_read(
+            ino,
+            Box::new(move |opened| {
+                done(opened.and_then(|opened| fs.reopen_to_write(ino, opened, how)));
+            }),
+        );
+    }
+
+    /// Writes all of `data`, at `offset` or, for an appending handle, at the end.
+    pub fn write(self: &Arc<Self>, fh: u64, offset: u64, data: &[u8], done: Done<u32>) {
+        let Some(handle) = self.files.get(fh) else {
+            return done(Err(FsError::BadHandle));
+        };
+        let Some(writing) = handle.writing() else {
+            return done(Err(FsError::BadHandle));
+        };
+        if let Some(file) = writing.to_change() {
+            return done(put(&file, writing.append, offset, data));
+        }
+        let data = Bytes::copy_from_slice(data);
+        let writer = Arc::clone(&handle);
+        self.copy_up(
+            handle,
+            u64::MAX,
+            Box::new(move |copied| {
+                done(copied.and_then(|()| {
+                    let writing = writer.writing().ok_or(FsError::BadHandle)?;
+                    let file = writing.staged().ok_or(FsError::BadHandle)?;
+                    put(&file, writing.append, offset, &data)
+                }));
+            }),
+        );
+    }
+
+    /// A descriptor is closed. Where that finishes the file, answers when the upload has ended (at
+    /// once under write-back) and with its error.
+    pub fn flush(self: &Arc<Self>, fh: u64, closer: Closer, done: Done<()>) {
+        let Some(handle) = self.files.get(fh) else {
+            return done(Err(FsError::BadHandle));
+        };
+        let Some((writing, file)) = handle.writing().and_then(|w| Some((w, w.staged()?))) else {
+            return done(Ok(()));
+        };
+        if closer.process != writing.opener || !file.is_dirty() {
+            return done(Ok(()));
+        }
+        if closer.killed {
+            writing.killed.store(true, Ordering::Release);
+            log::warn!(
+                "{}/{}: not uploaded, because the program that wrote it was killed; write it \
+                 again, or remove it",
+                file.library(),
+                file.name()
+            );
+            return done(Ok(()));
+        }
+        self.submit(&file, done);
+    }
+
+    /// The last descriptor of a handle is closed.
+    pub fn release(self: &Arc<Self>, fh: u64) {
+        let Some(handle) = self.files.remove(fh) else {
+            return;
+        };
+        match &*handle {
+            FileHandle::Asset { revision, .. } => self.asset_closed(revision),
+            FileHandle::Local(_) => {}
+            FileHandle::Write(writing) => self.release_writer(writing),
+        }
+    }
+
+    /// Puts a file's bytes on the local disk for good.
+    pub fn fsync(&self, fh: u64) -> Result<(), FsError> {
+        let handle = self.files.get(fh).ok_or(FsError::BadHandle)?;
+        match handle.writing().and_then(WriteHandle::staged) {
+            Some(file) => Ok(file.sync()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes room on the local disk for a file that is being written.
+    pub fn fallocate(&self, fh: u64, offset: u64, len: u64, mode: i32) -> Result<(), FsError> {
+        let size = match mode {
+            0 => Allocate::Grow,
+            libc::FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
+            _ => return Err(FsError::NotSupported),
+        };
+        let handle = self.files.get(fh).ok_or(FsError::BadHandle)?;
+        let writing = handle.writing().ok_or(FsError::BadHandle)?;
+        match writing.to_change() {
+            Some(file) => Ok(file.allocate(offset, len, size)?),
+            None => Err(FsError::NotSupported),
+        }
+    }
+
+    /// Hands a whole file to the uploads and answers when they are done with it.
+    pub(super) fn submit(self: &Arc<Self>, file: &Arc<StagedFile>, done: Done<()>) {
+        match self.uploads() {
+            Ok(uploads) => {
+                let sent = Box::new(move |sent: Result<(), _>| done(sent.map_err(FsError::from)));
+                uploads.submit(file, Some(sent));
+            }
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    pub(super) fn uploads(&self) -> Result<&Arc<Uploads>, FsError> {
+        self.uploads.get().ok_or(FsError::ReadOnly)
+    }
+
+    /// A new empty file that does not stand in its directory yet.
+    pub(super) fn new_staged(
+        &self,
+        library: Library,
+        name: &str,
+        mode: u32,
+    ) -> Result<Arc<StagedFile>, FsError> {
+        let identity = uuid::Uuid::new_v4().to_string();
+        let ino = self.catalog.lock().tree.free_ino(&identity);
+        Ok(self.uploads()?.create(library, name, ino, mode & 0o777)?)
+    }
+
+    /// Puts a staged file in its directory, above every asset of its name.
+    pub(super) fn stand(&self, file: &Arc<StagedFile>) {
+        lock(&self.staged).insert(file.ino(), Arc::clone(file));
+        let node = LocalNode {
+            library: file.library(),
+            name: file.name(),
+            sequence: self.next_sequence(),
+        };
+        let library = node.library;
+        let changes = self.catalog.lock().tree.add_local(file.ino(), node);
+        self.catalog.announce(library, changes);
+    }
+
+    /// Puts a new version of `ino` in its directory and shows it under that number too.
+    pub(super) fn show_version(&self, ino: u64, file: &Arc<StagedFile>) {
+        lock(&self.overlays).insert(ino, Arc::clone(file));
+        self.stand(file);
+    }
+
+    /// Removes a staged file that nobody will miss.
+    pub(super) fn discard(&self, file: &Arc<StagedFile>) {
+        if let Ok(uploads) = self.uploads()
+            && let Err(error) = uploads.remove(file)
+        {
+            log::warn!("cannot remove the staged file of {}: {error}", file.name());
+        }
+    }
+
+    /// The name of a file to be made, if the directory takes it.
+    pub(super) fn name_to_write(&self, library: Library, name: &OsStr) -> Result<String, FsError> {
+        if !self.takes_files(library) {
+            return Err(FsError::ReadOnly);
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Err(FsError::NameTooLong);
+        }
+        let name = name.to_str().ok_or(FsError::BadName)?;
+        check_type(library, name)?;
+        Ok(name.to_string())
+    }
+
+    /// Library, name and whether it is an asset, of a file that can be written to.
+    pub(super) fn writable(&self, ino: u64) -> Result<(Library, String, bool), FsError> {
+        let state = self.catalog.lock();
+        let Some(node) = state.tree.node(ino) else {
+            drop(state);
+            return Err(match self.place(ino) {
+                Some(_) => FsError::IsDirectory,
+                None => FsError::NotFound,
+            });
+        };
+        let library = node.library();
+        let is_asset = matches!(node, Node::Asset(_));
+        let name = state.tree.name_of(ino).map(str::to_string);
+        drop(state);
+        if !self.takes_files(library) {
+            return Err(FsError::ReadOnly);
+        }
+        // A file that left its directory has no name to upload a new version under.
+        let name = name.ok_or(FsError::Stale)?;
+        check_type(library, &name)?;
+        Ok((library, name, is_asset))
+    }
+
+    pub(super) fn is_open_for_writing(&self, file: &Arc<StagedFile>) -> bool {
+        self.files.any(|handle| {
+            let open = handle.writing().and_then(WriteHandle::staged);
+            open.is_some_and(|open| Arc::ptr_eq(&open, file))
+        })
+    }
+
+    fn open_staged(&self, ino: u64, file: Arc<StagedFile>, how: OpenMode) -> Opened {
+        Opened {
+            direct_io: false,
+            keep_cache: true,
+            ..self.open_over(ino, Target::Staged(file), how)
+        }
+    }
+
+    fn open_over(&self, ino: u64, target: Target, how: OpenMode) -> Opened {
+        let mode = self.known_attr(ino).map_or(attr::WRITABLE_FILE, |a| a.mode);
+        let fh = self.files.insert(FileHandle::Write(WriteHandle {
+            ino,
+            mode: mode.into(),
+            target: Mutex::new(target),
+            opener: how.opener,
+            append: how.append,
+            killed: AtomicBool::new(false),
+        }));
+        Opened {
+            fh,
+            keep_cache: false,
+            // The number is the older version's, and so are its pages.
+            direct_io: true,
+            flushes: true,
+        }
+    }
+
+    fn reopen_to_write(
+        &self,
+        ino: u64,
+        reading: Opened,
+        how: OpenMode,
+    ) -> Result<Opened, FsError> {
+        let handle = self.files.remove(reading.fh).ok_or(FsError::BadHandle)?;
+        let source = match &*handle {
+            FileHandle::Asset { revision, .. } => Source::Remote(Arc::clone(revision)),
+            FileHandle::Local(bytes) => Source::Local(bytes.clone()),
+            FileHandle::Write(_) => return Err(FsError::BadHandle),
+        };
+        Ok(self.open_over(ino, Target::Unchanged(source), how))
+    }
+
+    fn release_writer(self: &Arc<Self>, writing: &WriteHandle) {
+        if let Target::Unchanged(Source::Remote(revision)) = writing.target() {
+            self.asset_closed(&revision);
+        }
+        let Some(file) = writing.staged() else {
+            return;
+        };
+        if file.ino() != writing.ino {
+            lock(&self.overlays).remove(&writing.ino);
+            self.forget_data(writing.ino);
+        }
+        let killed = writing.killed.load(Ordering::Acquire);
+        if file.is_dirty() && !killed && !self.is_open_for_writing(&file) {
+            self.submit(&file, Box::new(|_| {}));
+        }
+    }
+}
+
+fn put(file: &StagedFile, append: bool, offset: u64, data: &[u8]) -> Result<u32, FsError> {
+    let offset = if append { file.size_bytes()? } else { offset };
+    file.write_at(data, offset)?;
+    u32::try_from(data.len()).map_err(|_| FsError::Invalid("the write is too long"))
+}
+
+fn accepts_writes(file: &StagedFile) -> bool {
+    match file.state() {
+        UploadState::Open
+        | UploadState::Local
+        | UploadState::Queued
+        | UploadState::Failed { .. } => true,
+        UploadState::Sending { .. } | UploadState::Uploaded { .. } => false,
+    }
+}
+
+/// Refuses a name whose type the service doesn't take there. Temporary names are taken as they
+/// come, but for rsync's, which show the final one: a copy that would be refused at its end is
+/// refused at its beginning.
+fn check_type(library: Library, name: &str) -> Result<(), FsError> {
+    let named = match rsync_target(name) {
+        Some(target) => target,
+        None if is_local_name(name) => return Ok(()),
+        None => name,
+    };
+    let (_, extension) = split_extension(named);
+    let taken = extension.and_then(|extension| media_type::for_upload(library, extension));
+    if taken.is_some() {
+        return Ok(());
+    }
+    let accepted = media_type::accepted_extensions(library).join(", ");
+    let why = format!("{library} takes files that end in {accepted}; {named:?} does not");
+    log::warn!("{why}");
+    Err(FsError::UnsupportedType(why))
+}
+
+/// `clip.mp4` for `.clip.mp4.Ab12Cd`, where what is between has an extension.
+fn rsync_target(name: &str) -> Option<&str> {
+    let (target, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;
+    let random = suffix.len() == RSYNC_SUFFIX_CHARS;
+    let random = random && suffix.bytes().all(|b| b.is_ascii_alphanumeric());
+    (random && split_extension(target).1.is_some()).then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_the_service_does_not_take_is_refused_by_its_name() {
+        let refused = |name| check_type(Library::RunwayImage, name).is_err();
+        for name in ["notes.txt", "clip.mp4", "no extension", ".notes.txt.Ab12Cd"] {
+            assert!(refused(name), "{name}");
+        }
+        for name in ["a.png", "A.PNG", ".a.png.Ab12Cd", ".DS_Store", "._a.png", "a.png~"] {
+            assert!(!refused(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn rsyncs_temporary_names_show_the_final_one() {
+        assert_eq!(rsync_target(".clip.mp4.Ab12Cd"), Some("clip.mp4"));
+        for other in [".goutputstream-W3OB01", ".clip.mp4", "clip.mp4.Ab12Cd", ".a.backup"] {
+            assert_eq!(rsync_target(other), None, "{other}");
+        }
+    }
+}

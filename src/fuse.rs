@@ -1,0 +1,602 @@
+//! The fuser adapter: unpacks a request, calls the operation, sends the reply. It decides nothing
+//! but what the protocol asks of it: flags, lifetimes and which requests may wait (`parking`).
+
+pub mod errno;
+mod notify;
+pub mod parking;
+mod process;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::fs::{Attr, Closer, FsError, Kind, LibraryFs, OpenMode, Opened, SetAttr};
+use errno::errno;
+pub use notify::KernelNotifier;
+use parking::ParkingLot;
+
+/// The kernel's largest request: 256 pages of 4 KiB. It bounds reads too.
+const MAX_REQUEST_BYTES: u32 = 256 * 4096;
+/// Requests that the kernel lets wait at once before it makes readers queue: at least 12 are
+/// needed to keep parallel readers busy, more than 64 gained nothing.
+const MAX_BACKGROUND: u16 = 64;
+/// What `stat` names as the good size of a read. Programs make buffers of it, and a probe of a
+/// header should not pull more.
+const BLOCK_BYTES: u32 = 4096;
+
+/// Capabilities worth having, each where the kernel knows it.
+const CAPABILITIES: [InitFlags; 6] = [
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_ATOMIC_O_TRUNC,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+];
+
+/// The file system as fuser serves it.
+pub struct FuseAdapter {
+    fs: Arc<LibraryFs>,
+    lot: Arc<ParkingLot>,
+    owner: Owner,
+}
+
+/// Whom every file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Owner {
+    fn show(&self, attr: &Attr) -> FileAttr {
+        let (kind, nlink) = match attr.kind {
+            Kind::Directory => (FileType::Directory, 2),
+            Kind::File => (FileType::RegularFile, 1),
+        };
+        FileAttr {
+            ino: INodeNo(attr.ino),
+            size: attr.size_bytes,
+            blocks: attr.size_bytes.div_ceil(512),
+            atime: attr.mtime,
+            mtime: attr.mtime,
+            ctime: attr.mtime,
+            crtime: attr.mtime,
+            kind,
+            perm: attr.mode,
+            nlink,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            blksize: BLOCK_BYTES,
+            flags: 0,
+        }
+    }
+}
+
+impl FuseAdapter {
+    /// Serves `fs`; every file belongs to `owner`.
+    pub fn new(fs: Arc<LibraryFs>, lot: Arc<ParkingLot>, owner: Owner) -> Self {
+        Self { fs, lot, owner }
+    }
+}
+
+/// An entry of a directory whose size and times are still to be learnt: the kernel gets the number
+/// and is told to believe nothing, so that a `stat` asks and waits.
+fn unknown_attr(ino: u64) -> Attr {
+    Attr {
+        ino,
+        kind: Kind::File,
+        size_bytes: 0,
+        mtime: SystemTime::UNIX_EPOCH,
+        mode: 0o444,
+        ttl: Duration::ZERO,
+    }
+}
+
+const GENERATION: Generation = Generation(0);
+
+fn open_flags(opened: &Opened) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, !opened.flushes);
+    flags
+}
+
+fn open_mode(req: &Request, flags: i32) -> OpenMode {
+    OpenMode {
+        truncate: flags & libc::O_TRUNC != 0,
+        append: flags & libc::O_APPEND != 0,
+        exclusive: flags & libc::O_EXCL != 0,
+        opener: thread_group(req),
+    }
+}
+
+/// The process behind a request; the thread's own number where `/proc` doesn't tell, so that at
+/// least a thread that opens and closes is itself.
+fn thread_group(req: &Request) -> u32 {
+    process::thread_group(req.pid()).unwrap_or(req.pid())
+}
+
+fn answer(reply: ReplyEmpty) -> impl FnOnce(Result<(), FsError>) {
+    move |outcome| match outcome {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+fn moment(time: TimeOrNow) -> SystemTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+impl Filesystem for FuseAdapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in CAPABILITIES {
+            // One at a time: a set with one bit that the kernel lacks is refused whole.
+            if config.add_capabilities(capability).is_err() {
+                log::debug!("the kernel lacks {capability:?}");
+            }
+        }
+        if let Err(most) = config.set_max_write(MAX_REQUEST_BYTES) {
+            let _ = config.set_max_write(most);
+        }
+        if let Err(most) = config.set_max_background(MAX_BACKGROUND) {
+            let _ = config.set_max_background(most);
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let fs = Arc::clone(&self.fs);
+        let owner = self.owner;
+        let answer = move |found: Result<Attr, FsError>| match found {
+            Ok(attr) => {
+                fs.remember(attr.ino);
+                let shown = owner.show(&attr);
+                reply.entry(&attr.ttl, &shown, GENERATION);
+            }
+            Err(error) => reply.error(errno(&error)),
+        };
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.lookup(parent.0, name, done);
+        });
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.fs.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let answer = answer_attr(reply, self.owner);
+        self.lot
+            .run(req.pid(), answer, |done| self.fs.getattr(ino.0, done));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(|mode| mode & 0o777),
+            size_bytes: size,
+            mtime: mtime.map(moment),
+            other: uid.is_some() || gid.is_some() || atime.is_some(),
+        };
+        let answer = answer_attr(reply, self.owner);
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.setattr(ino.0, fh.map(|fh| fh.0), set, done);
+        });
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rmdir(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return reply.error(Errno::EPERM);
+        }
+        let how = open_mode(req, libc::O_EXCL);
+        let fs = Arc::clone(&self.fs);
+        let owner = self.owner;
+        let answer = move |made: Result<(Attr, Opened), FsError>| match made {
+            Ok((attr, opened)) => {
+                fs.release(opened.fh);
+                fs.remember(attr.ino);
+                reply.entry(&attr.ttl, &owner.show(&attr), GENERATION);
+            }
+            Err(error) => reply.error(errno(&error)),
+        };
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.create(parent.0, name, mode, how, done);
+        });
+    }
+
+    fn symlink(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _link_name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.lot.run(req.pid(), answer(reply), |done| {
+            self.fs.unlink(parent.0, name, done);
+        });
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
+            return reply.error(Errno::EINVAL);
+        }
+        let replace = flags.is_empty();
+        self.lot.run(req.pid(), answer(reply), |done| {
+            let (from, to) = ((parent.0, name), (newparent.0, newname));
+            self.fs.rename(from, to, replace, done);
+        });
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let answer = move |opened: Result<Opened, FsError>| match opened {
+            Ok(opened) => reply.opened(FileHandle(opened.fh), open_flags(&opened)),
+            Err(error) => reply.error(errno(&error)),
+        };
+        let how = open_mode(req, flags.0);
+        self.lot.run(req.pid(), answer, |done| {
+            match flags.acc_mode() {
+                // O_TRUNC with O_RDONLY is undefined by POSIX; Linux truncates, we don't.
+                OpenAccMode::O_RDONLY => self.fs.open_to_read(ino.0, done),
+                OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => {
+                    self.fs.open_to_write(ino.0, how, done);
+                }
+            }
+        });
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let fs = Arc::clone(&self.fs);
+        let owner = self.owner;
+        let answer = move |made: Result<(Attr, Opened), FsError>| match made {
+            Ok((attr, opened)) => {
+                fs.remember(attr.ino);
+                let flags = open_flags(&opened);
+                let shown = owner.show(&attr);
+                reply.created(&attr.ttl, &shown, GENERATION, FileHandle(opened.fh), flags);
+            }
+            Err(error) => reply.error(errno(&error)),
+        };
+        let how = open_mode(req, flags);
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.create(parent.0, name, mode & !umask, how, done);
+        });
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let answer = move |bytes: Result<bytes::Bytes, FsError>| match bytes {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(errno(&error)),
+        };
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.read(fh.0, offset, size, done);
+        });
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let answer = move |written: Result<u32, FsError>| match written {
+            Ok(count) => reply.written(count),
+            Err(error) => reply.error(errno(&error)),
+        };
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.write(fh.0, offset, data, done);
+        });
+    }
+
+    fn flush(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let closer = Closer {
+            process: thread_group(req),
+            killed: process::was_killed(req.pid()),
+        };
+        self.lot.run(req.pid(), answer(reply), |done| {
+            self.fs.flush(fh.0, closer, done);
+        });
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.release(fh.0);
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply)(self.fs.fsync(fh.0));
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply)(self.fs.fallocate(fh.0, offset, length, mode));
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.fs.opendir(ino.0) {
+            Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let answer = move |entries: Result<Arc<[crate::fs::Listed]>, FsError>| match entries {
+            Err(error) => reply.error(errno(&error)),
+            Ok(entries) => {
+                for (next, entry) in (1u64..).zip(entries.iter()).skip(offset as usize) {
+                    let kind = match entry.kind {
+                        Kind::Directory => FileType::Directory,
+                        Kind::File => FileType::RegularFile,
+                    };
+                    if reply.add(INodeNo(entry.ino), next, kind, &*entry.name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+        };
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.readdir(fh.0, offset == 0, done);
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let (fs, owner) = (Arc::clone(&self.fs), self.owner);
+        let answer = move |entries: Result<Arc<[crate::fs::Listed]>, FsError>| match entries {
+            Err(error) => reply.error(errno(&error)),
+            Ok(entries) => {
+                for (next, entry) in (1u64..).zip(entries.iter()).skip(offset as usize) {
+                    let attr = fs.known_attr(entry.ino);
+                    let attr = attr.unwrap_or_else(|| unknown_attr(entry.ino));
+                    let shown = owner.show(&attr);
+                    let ino = INodeNo(entry.ino);
+                    let full = reply.add(ino, next, &*entry.name, &attr.ttl, &shown, GENERATION);
+                    if full {
+                        break;
+                    }
+                    if !matches!(&*entry.name, "." | "..") {
+                        fs.remember(entry.ino);
+                    }
+                }
+                reply.ok();
+            }
+        };
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.readdir(fh.0, offset == 0, done);
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.releasedir(fh.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.fs.statfs() {
+            Ok(space) => {
+                let block_bytes = u32::try_from(space.block_bytes).unwrap_or(BLOCK_BYTES);
+                reply.statfs(
+                    space.blocks,
+                    space.free,
+                    space.available,
+                    0,
+                    0,
+                    block_bytes,
+                    crate::tree::name::MAX_NAME_BYTES as u32,
+                    block_bytes,
+                );
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        answer_xattr(reply, size, self.fs.getxattr(ino.0, name));
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        answer_xattr(reply, size, self.fs.listxattr(ino.0));
+    }
+}
+
+fn answer_attr(reply: ReplyAttr, owner: Owner) -> impl FnOnce(Result<Attr, FsError>) {
+    move |found| match found {
+        Ok(attr) => reply.attr(&attr.ttl, &owner.show(&attr)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// Size 0 asks how large a buffer must be.
+fn answer_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
+    match value {
+        Err(error) => reply.error(errno(&error)),
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(errno(&FsError::Range)),
+        Ok(value) => reply.data(&value),
+    }
+}

@@ -1,0 +1,69 @@
+//! Tells the kernel what to forget, on a thread of its own: telling can wait for the lock of a
+//! directory that an operation holds which we have not answered yet, so it must never happen on a
+//! thread that answers.
+
+use std::ffi::OsStr;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use fuser::{INodeNo, Notifier};
+
+use crate::fs::kernel::{Forget, KernelCache};
+
+struct Order {
+    what: Vec<Forget>,
+    then: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// See the module's head. Its thread ends with it.
+pub struct KernelNotifier {
+    orders: Sender<Order>,
+}
+
+impl KernelNotifier {
+    pub fn start(notifier: Notifier) -> std::io::Result<Self> {
+        let (orders, queue) = mpsc::channel::<Order>();
+        thread::Builder::new()
+            .name("notify".to_string())
+            .spawn(move || {
+                for order in queue {
+                    for item in &order.what {
+                        tell(&notifier, item);
+                    }
+                    if let Some(then) = order.then {
+                        then();
+                    }
+                }
+            })?;
+        Ok(Self { orders })
+    }
+}
+
+impl KernelCache for KernelNotifier {
+    fn forget(&self, what: Vec<Forget>, then: Option<Box<dyn FnOnce() + Send>>) {
+        if what.is_empty() && then.is_none() {
+            return;
+        }
+        if let Err(returned) = self.orders.send(Order { what, then })
+            && let Some(then) = returned.0.then
+        {
+            then();
+        }
+    }
+}
+
+/// The kernel answers ENOENT for what it doesn't know, which is as good as forgotten; any other
+/// failure means that the mount is going away.
+fn tell(notifier: &Notifier, item: &Forget) {
+    let told = match item {
+        Forget::Name { parent, name } => {
+            notifier.inval_entry(INodeNo(*parent), OsStr::new(name))
+        }
+        Forget::Data { ino } => notifier.inval_inode(INodeNo(*ino), 0, 0),
+    };
+    if let Err(error) = told
+        && error.raw_os_error() != Some(libc::ENOENT)
+    {
+        log::debug!("the kernel was not told of {item:?}: {error}");
+    }
+}
