@@ -6,14 +6,16 @@ pub mod api;
 pub mod asset;
 pub mod expiry;
 pub mod message;
+pub mod request;
 pub mod retry;
 pub mod secret;
 #[cfg(test)]
 pub(crate) mod test_server;
 pub mod upload;
 
-pub use api::{ApiClient, ApiRequest};
+pub use api::ApiClient;
 pub use asset::AssetClient;
+pub use request::ApiRequest;
 pub use secret::{ApiToken, SignedUrl, UrlPolicy};
 pub use upload::{ApiUpload, UploadError};
 

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::message::{hidden_error, read_envelope};
+use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
 use super::secret::host_of;
 use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
@@ -40,16 +41,6 @@ const MAX_REDIRECTS: usize = 3;
 /// Idle connections kept: a listing asks for up to 8 pages at once, and two libraries are often
 /// listed together.
 const IDLE_CONNECTIONS: usize = 16;
-
-/// One call: `path` below the API's base URL, with its slashes as the page spells them, then `id`
-/// as one encoded segment.
-#[derive(Debug, Default, Clone)]
-pub struct ApiRequest<'a> {
-    pub path: &'a str,
-    pub id: Option<&'a str>,
-    pub query: Vec<(&'a str, String)>,
-    pub headers: Vec<(&'static str, &'a str)>,
-}
 
 /// See the module's head. Clones share connections and the rate limit's pause.
 #[derive(Clone)]
@@ -173,27 +164,10 @@ impl Shared {
         }
     }
 
-    /// The request's URL. Ids that a path can't carry (empty, `.`, `..`) are refused, lest a call
-    /// for one asset becomes a call for all.
     pub(super) fn url(&self, request: &ApiRequest<'_>) -> Result<Url, TransportError> {
-        let mut url = self.base.clone();
-        let mut path = format!("{}/{}", url.path().trim_end_matches('/'), request.path);
-        if let Some(id) = request.id {
-            if matches!(id, "" | "." | "..") {
-                return Err(self.malformed("an asset id that can't stand in a URL"));
-            }
-            path = format!("{}/{}", path.trim_end_matches('/'), encode(id, b":@"));
-        }
-        url.set_path(&path);
-        if !request.query.is_empty() {
-            let pairs: Vec<String> = request
-                .query
-                .iter()
-                .map(|(name, value)| format!("{name}={}", encode(value, b"")))
-                .collect();
-            url.set_query(Some(&pairs.join("&")));
-        }
-        Ok(url)
+        request
+            .url(&self.base)
+            .ok_or_else(|| self.malformed("an asset id that can't stand in a URL"))
     }
 
     pub(super) fn headers(&self, request: &ApiRequest<'_>) -> Result<HeaderMap, TransportError> {
@@ -497,20 +471,6 @@ fn root_cause(error: &reqwest::Error) -> String {
         return "it ended early".to_string();
     }
     cause.to_string()
-}
-
-/// Percent-encodes everything but RFC 3986's unreserved characters and `also`. Spaces become
-/// `%20`, never `+`: every server reads that.
-fn encode(text: &str, also: &[u8]) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also.contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::TransportError;
-use super::api::{ApiClient, ApiRequest, Budget, Shared};
+use super::api::{ApiClient, Budget, Shared};
+use super::request::ApiRequest;
 
 /// Read and handed on at once: small, so that a slow link still shows progress.
 const CHUNK_BYTES: usize = 32 << 10;
