@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 pub mod http;
 pub mod provider;
 pub mod range;
