@@ -11,4 +11,5 @@ pub mod http;
 pub mod provider;
 pub mod range;
 pub mod reader;
+pub mod store;
 pub mod workers;
