@@ -12,4 +12,5 @@ pub mod provider;
 pub mod range;
 pub mod reader;
 pub mod store;
+pub mod upload;
 pub mod workers;
