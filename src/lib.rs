@@ -9,10 +9,14 @@
 pub mod clock;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+pub mod fs;
+pub mod fuse;
 pub mod http;
 pub mod provider;
 pub mod range;
 pub mod reader;
-pub mod tree;
+pub mod store;
 pub mod timestamp;
+pub mod tree;
+pub mod upload;
 pub mod workers;
