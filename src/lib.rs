@@ -6,6 +6,7 @@
 //! (`cache`, `range`, `clock`, `timestamp`, `workers`).
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod clock;
 #[cfg(feature = "emulator")]
 pub mod emulator;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::provider::ProviderError;
 use crate::reader::ReadError;
+use crate::store::StoreError;
+use crate::upload::UploadError;
 
 /// One kind for each thing a program can learn from an errno.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +86,7 @@ impl From<ProviderError> for FsError {
             ProviderError::Quota(_) => FsError::Quota(text),
             ProviderError::RateLimited { retry_after } => FsError::RateLimited { retry_after },
             ProviderError::Unsupported => FsError::NotSupported,
+            ProviderError::Refused { status: 415, .. } => FsError::UnsupportedType(text),
             ProviderError::Refused { .. }
             | ProviderError::Unavailable { .. }
             | ProviderError::AnswerLost(_)
@@ -102,6 +105,24 @@ impl From<ReadError> for FsError {
             ReadError::Quota(why) => FsError::Quota(why),
             ReadError::RateLimited => FsError::RateLimited { retry_after: None },
             ReadError::Unavailable(why) => FsError::Io(why.to_string()),
+        }
+    }
+}
+
+impl From<UploadError> for FsError {
+    fn from(error: UploadError) -> Self {
+        let text = error.to_string();
+        match error {
+            UploadError::DiskFull | UploadError::Store(StoreError::DiskFull { .. }) => {
+                FsError::NoSpace
+            }
+            UploadError::Busy => FsError::Busy,
+            UploadError::Type { .. } => FsError::UnsupportedType(text),
+            UploadError::Provider(error) => error.into(),
+            UploadError::Local(_)
+            | UploadError::NotWhole(_)
+            | UploadError::Store(_)
+            | UploadError::NotSent(_) => FsError::Io(text),
         }
     }
 }

@@ -82,7 +82,7 @@ impl WriteHandle {
 
     /// The staged file if it can be written to now. One that was submitted meanwhile becomes the
     /// version to copy from.
-    fn to_change(&self) -> Option<Arc<StagedFile>> {
+    pub(super) fn to_change(&self) -> Option<Arc<StagedFile>> {
         let mut target = lock(&self.target);
         let Target::Staged(file) = &*target else {
             return None;
