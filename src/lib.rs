@@ -6,6 +6,7 @@
 //! (`cache`, `range`, `clock`, `workers`).
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod clock;
 pub mod http;
 pub mod provider;
