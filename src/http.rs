@@ -22,6 +22,20 @@ pub use upload::{ApiUpload, UploadError};
 use std::sync::Once;
 use std::time::Duration;
 
+/// Makes *ring* the process's TLS provider, once. Both clients call it before they are built:
+/// reqwest is compiled without a provider of its own (`rustls-no-provider`).
+pub fn install_tls() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        if rustls::crypto::ring::default_provider()
+            .install_default()
+            .is_err()
+        {
+            log::debug!("another TLS provider was installed before; it is used");
+        }
+    });
+}
+
 /// Time limits of every request. All are per mount.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {

@@ -1,0 +1,519 @@
+//! The engine behind `AssetReader`: admits reads, starts streams for what is missing and for what
+//! lies ahead, ends those that nobody wants.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::lane::{Admission, Lane, Queued};
+use super::state::{FileState, Flow, Purpose, Shelf, Source, answer};
+use super::waiter::{Outbox, Reply, Waiter, unmounted};
+use super::window::{Budget, HANDOVER_BYTES, Order as ReadOrder};
+use super::{
+    AssetKey, ProbeDone, ReadError, ReaderConfig, ReaderStats, RemoteFile, UrlSource, fetch,
+};
+use crate::cache::{BlockCache, Touch};
+use crate::clock::Clock;
+use crate::http::{AssetClient, Deadlines, TransportError};
+use crate::provider::Service;
+use crate::range::ByteRange;
+
+const MIB: u64 = 1024 * 1024;
+/// Random reads are fetched in whole pages of the kernel's, so that its neighbours' next reads of
+/// the same page are hits.
+const PAGE_BYTES: u64 = 4096;
+/// The least that the reads of one service may hold: four of the kernel's largest.
+const MIN_LANE_BYTES: u64 = 4 * MIB;
+/// A jump into the last part of a file that is worth it reads on to the end: there lies the index
+/// of an MP4 or MOV that has none at its head.
+const TAIL_BYTES: u64 = MIB;
+const TAIL_FILE_BYTES: u64 = 8 * MIB;
+/// Streams ahead of all readers of all files. They never wait for a connection: where there is
+/// none left, nothing is read ahead.
+const AHEAD_STREAMS: usize = 48;
+
+#[derive(Default)]
+pub(super) struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    pub requests: AtomicU64,
+    pub fetched_bytes: AtomicU64,
+    streams: AtomicU64,
+}
+
+pub(super) struct Engine {
+    pub urls: Arc<dyn UrlSource>,
+    pub clock: Arc<dyn Clock>,
+    pub client: AssetClient,
+    pub deadlines: Deadlines,
+    pub counters: Counters,
+    pub runtime: Handle,
+    /// Those who wait for a probe that is under way.
+    pub probes: Mutex<HashMap<AssetKey, Vec<ProbeDone>>>,
+    cache: Mutex<BlockCache>,
+    budget: Mutex<Budget>,
+    lanes: [Lane; Service::ALL.len()],
+    ahead: Arc<Semaphore>,
+    closed: AtomicBool,
+    revisions: AtomicU64,
+    files: Mutex<Vec<Weak<RemoteFile>>>,
+}
+
+/// Counts a stream for as long as its task lives.
+struct StreamCount(Arc<Engine>);
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        self.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    pub fn new(
+        config: ReaderConfig,
+        urls: Arc<dyn UrlSource>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Result<Self, TransportError> {
+        let now = clock.monotonic();
+        // A read that waits holds its length twice (its own buffer and the block that is filled
+        // for it), for three services: 3 x 2 / 12 is the half of the cache that windows leave.
+        let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
+        Ok(Self {
+            urls,
+            client: AssetClient::new(config.deadlines, Arc::clone(&clock))?,
+            clock,
+            deadlines: config.deadlines,
+            counters: Counters::default(),
+            runtime,
+            probes: Mutex::new(HashMap::new()),
+            cache: Mutex::new(BlockCache::new(config.cache_bytes)),
+            budget: Mutex::new(Budget::new(config.cache_bytes / 2)),
+            lanes: std::array::from_fn(|_| Lane::new(lane_bytes, now)),
+            ahead: Arc::new(Semaphore::new(AHEAD_STREAMS)),
+            closed: AtomicBool::new(false),
+            revisions: AtomicU64::new(0),
+            files: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub fn now(&self) -> Instant {
+        self.clock.monotonic()
+    }
+
+    pub fn lane(&self, service: Service) -> &Lane {
+        match service {
+            Service::Runway => &self.lanes[0],
+            Service::Ltx => &self.lanes[1],
+            Service::Runflow => &self.lanes[2],
+        }
+    }
+
+    pub fn shelf(&self, file: &RemoteFile) -> Shelf<'_> {
+        Shelf {
+            cache: &self.cache,
+            revision: file.revision,
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<Weak<RemoteFile>>> {
+        self.files.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub fn remote_file(
+        &self,
+        key: AssetKey,
+        size_bytes: u64,
+        etag: Option<String>,
+    ) -> Arc<RemoteFile> {
+        let file = Arc::new(RemoteFile {
+            key,
+            size_bytes,
+            revision: self.revisions.fetch_add(1, Ordering::Relaxed),
+            state: Mutex::new(FileState::new(etag)),
+        });
+        let mut files = self.files();
+        // Swept each time the list would grow, so its cost is spread over the files.
+        if files.len() == files.capacity() {
+            files.retain(|file| file.strong_count() > 0);
+        }
+        files.push(Arc::downgrade(&file));
+        file
+    }
+
+    /// A read of a range that lies within the file and is not empty.
+    pub fn read(self: &Arc<Self>, file: &Arc<RemoteFile>, range: ByteRange, reply: Reply) {
+        let mut out = Outbox::default();
+        {
+            let mut state = file.lock();
+            let order = state.windows.on_read(&range);
+            if order == ReadOrder::Continues {
+                self.grow(file, &mut state);
+            }
+            self.answer_or_admit(file, &mut state, range, order, reply, &mut out);
+            self.top_up(file, &mut state);
+            state.prune(self.shelf(file));
+            wake_whole(&state);
+        }
+        self.send(file, out);
+    }
+
+    fn grow(&self, file: &RemoteFile, state: &mut FileState) {
+        let (others, wish) = (state.windows.others(), state.windows.wish());
+        let granted = self
+            .budget()
+            .grant(file.revision, others + wish, self.now());
+        state.windows.set_window(granted.saturating_sub(others));
+    }
+
+    fn answer_or_admit(
+        self: &Arc<Self>,
+        file: &Arc<RemoteFile>,
+        state: &mut FileState,
+        range: ByteRange,
+        order: ReadOrder,
+        reply: Reply,
+        out: &mut Outbox,
+    ) {
+        let touch = match order {
+            ReadOrder::Continues => Touch::Peek,
+            ReadOrder::Near | ReadOrder::Jump => Touch::Use,
+        };
+        let pieces = self.shelf(file).pieces(&range, touch);
+        if pieces.iter().map(|piece| piece.range().len()).sum::<u64>() == range.len() {
+            self.counters.hits.fetch_add(1, Ordering::Relaxed);
+            return out.push_pieces(reply, range, pieces);
+        }
+        if let Some(info) = &state.changed {
+            return out.push(reply, Err(ReadError::Changed(info.clone())));
+        }
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let read = Queued {
+            file: Arc::clone(file),
+            range,
+            since: self.now(),
+            reply,
+        };
+        match self.lane(file.key.service).admit(read) {
+            Admission::Admitted(read) => self.wait(state, read, Some(order), out),
+            Admission::Queued { watch: false } => {}
+            Admission::Queued { watch: true } => {
+                let (engine, service) = (Arc::clone(self), file.key.service);
+                self.runtime.spawn(fetch::watch_queue(engine, service));
+            }
+            Admission::Closed(read) => out.push(read.reply, Err(unmounted())),
+        }
+    }
+
+    /// Makes an admitted read a waiter and starts what it needs. `order` is what the windows said
+    /// of it if it is the latest read.
+    fn wait(
+        self: &Arc<Self>,
+        state: &mut FileState,
+        read: Queued,
+        order: Option<ReadOrder>,
+        out: &mut Outbox,
+    ) {
+        let Queued {
+            file,
+            range,
+            since,
+            reply,
+        } = read;
+        let shelf = self.shelf(&file);
+        shelf.reserve(range.len());
+        let mut waiter = Waiter::new(range, since, reply);
+        state.feed(&mut waiter, shelf);
+        if waiter.complete() {
+            return answer(waiter, shelf, out);
+        }
+        state.waiters.push(waiter);
+        if self.is_closed() {
+            return state.fail(|_| true, &unmounted(), shelf, out);
+        }
+        if let Some(info) = state.changed.clone() {
+            return state.fail(|_| true, &ReadError::Changed(info), shelf, out);
+        }
+        self.cover(&file, state, range, order);
+    }
+
+    /// Starts streams for the bytes of `range` that nothing brings yet.
+    fn cover(
+        self: &Arc<Self>,
+        file: &Arc<RemoteFile>,
+        state: &mut FileState,
+        range: ByteRange,
+        order: Option<ReadOrder>,
+    ) {
+        if state.ignores_ranges {
+            return self.cover_whole(file, state);
+        }
+        let pages = ByteRange::new(
+            range.start - range.start % PAGE_BYTES,
+            range.end.next_multiple_of(PAGE_BYTES),
+        );
+        let pages = pages.clamp_to(file.size_bytes);
+        let tail = file.size_bytes.saturating_sub(TAIL_BYTES);
+        let wanted = match order {
+            Some(ReadOrder::Continues) => state.windows.extend(&pages, file.size_bytes),
+            Some(ReadOrder::Jump) if pages.start >= tail && file.size_bytes >= TAIL_FILE_BYTES => {
+                ByteRange::new(pages.start, file.size_bytes)
+            }
+            _ => pages,
+        };
+        for gap in state.uncovered(wanted, self.shelf(file)) {
+            let purpose = match gap.intersect(&range).is_empty() {
+                true => Purpose::Ahead,
+                false => Purpose::Demand,
+            };
+            self.launch(file, state, gap, purpose);
+        }
+    }
+
+    /// For a host that ignores ranges: one stream at a time, from the first byte that is missing.
+    fn cover_whole(self: &Arc<Self>, file: &Arc<RemoteFile>, state: &mut FileState) {
+        if !state.streams.is_empty() {
+            return wake_whole(state);
+        }
+        if let Some(first) = state.first_missing() {
+            let rest = ByteRange::new(first, file.size_bytes);
+            let id = self.launch(file, state, rest, Purpose::Demand);
+            if let Some(stream) = state.stream(id) {
+                stream.source = Source::Whole;
+            }
+            state.forget_progress(id);
+        }
+    }
+
+    /// Starts streams again for whatever waiters miss.
+    pub fn cover_waiters(self: &Arc<Self>, file: &Arc<RemoteFile>, state: &mut FileState) {
+        let missing: Vec<ByteRange> = state
+            .waiters
+            .iter()
+            .flat_map(|waiter| waiter.missing().iter().copied())
+            .collect();
+        for range in missing {
+            self.cover(file, state, range, None);
+        }
+    }
+
+    /// Starts the streams ahead that the windows ask for and the limits allow.
+    pub fn top_up(self: &Arc<Self>, file: &Arc<RemoteFile>, state: &mut FileState) {
+        if self.is_closed() || state.changed.is_some() || state.ignores_ranges {
+            return;
+        }
+        while let Some(stripe) = state.windows.next_stripe(file.size_bytes) {
+            for gap in state.uncovered(stripe, self.shelf(file)) {
+                if state.busy() || self.ahead.available_permits() == 0 {
+                    let begun = ByteRange::new(stripe.start, gap.start);
+                    return state.windows.planned(&begun);
+                }
+                self.launch(file, state, gap, Purpose::Ahead);
+            }
+            state.windows.planned(&stripe);
+        }
+    }
+
+    fn launch(
+        self: &Arc<Self>,
+        file: &Arc<RemoteFile>,
+        state: &mut FileState,
+        range: ByteRange,
+        purpose: Purpose,
+    ) -> u64 {
+        let permit = match purpose {
+            Purpose::Ahead => Arc::clone(&self.ahead).try_acquire_owned().ok(),
+            Purpose::Demand => None,
+        };
+        let id = state.add_stream(range, purpose, self.now());
+        self.counters.streams.fetch_add(1, Ordering::Relaxed);
+        let count = StreamCount(Arc::clone(self));
+        let (engine, file) = (Arc::clone(self), Arc::clone(file));
+        let task = self.runtime.spawn(async move {
+            let _count = count;
+            fetch::run(engine, file, id, permit).await;
+        });
+        if let Some(stream) = state.stream(id) {
+            stream.task = Some(task.abort_handle());
+        }
+        id
+    }
+
+    /// Bytes that a stream's request brought.
+    pub fn deliver(self: &Arc<Self>, file: &Arc<RemoteFile>, id: u64, chunk: &[u8]) -> Flow {
+        let now = self.now();
+        let mut out = Outbox::default();
+        self.counters
+            .fetched_bytes
+            .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        let flow = {
+            let mut state = file.lock();
+            let before = state.stream(id).map_or(0, |s| s.remaining().len());
+            let flow = state.deliver(id, chunk, now, self.shelf(file), &mut out);
+            let left = state.stream(id).map_or(0, |s| s.remaining().len());
+            if before > HANDOVER_BYTES && left <= HANDOVER_BYTES {
+                self.top_up(file, &mut state);
+            }
+            flow
+        };
+        self.lane(file.key.service).note_progress(now);
+        self.send(file, out);
+        flow
+    }
+
+    /// A stream's task has ended: takes the stream out and settles its waiters.
+    pub fn finish(
+        self: &Arc<Self>,
+        file: &Arc<RemoteFile>,
+        id: u64,
+        result: Result<(), ReadError>,
+    ) {
+        let mut out = Outbox::default();
+        let shelf = self.shelf(file);
+        {
+            let mut state = file.lock();
+            let Some(stream) = state.remove_stream(id, shelf) else {
+                return;
+            };
+            state.answer_complete(shelf, &mut out);
+            match &result {
+                Ok(()) => {}
+                Err(error @ ReadError::Changed(info)) => {
+                    state.changed = Some(info.clone());
+                    state.fail(|_| true, error, shelf, &mut out);
+                    state.windows.clear();
+                    state.prune(shelf);
+                }
+                Err(error) => {
+                    let rest = stream.remaining();
+                    state.fail(|w| w.waits_for(&rest), error, shelf, &mut out);
+                }
+            }
+            self.cover_waiters(file, &mut state);
+            self.top_up(file, &mut state);
+        }
+        self.send(file, out);
+    }
+
+    /// The host answered with the whole object: this stream is the only one from now on. False if
+    /// another one is that already, and this one should end.
+    pub fn became_whole(self: &Arc<Self>, file: &Arc<RemoteFile>, id: u64) -> bool {
+        let mut out = Outbox::default();
+        let shelf = self.shelf(file);
+        let sole = {
+            let mut state = file.lock();
+            let first = !state.ignores_ranges;
+            state.ignores_ranges = true;
+            let other = state
+                .streams
+                .iter()
+                .any(|s| s.id != id && s.source == Source::Whole);
+            if !other {
+                let rest: Vec<u64> = state.streams.iter().map(|s| s.id).collect();
+                for stream in rest.into_iter().filter(|stream| *stream != id) {
+                    state.remove_stream(stream, shelf);
+                }
+                state.rewind(id, 0, shelf);
+                if let Some(stream) = state.stream(id) {
+                    stream.source = Source::Whole;
+                    stream.end = file.size_bytes;
+                }
+                if first {
+                    state.forget_progress(id);
+                }
+            }
+            state.answer_complete(shelf, &mut out);
+            !other
+        };
+        self.send(file, out);
+        sole
+    }
+
+    /// Sends answers, then admits the reads that they made room for, and so on.
+    pub fn send(self: &Arc<Self>, file: &RemoteFile, out: Outbox) {
+        let lane = self.lane(file.key.service);
+        let mut out = out;
+        loop {
+            let released = out.admitted_bytes;
+            out.send();
+            if released == 0 {
+                return;
+            }
+            out = Outbox::default();
+            for read in lane.release(released) {
+                let file = Arc::clone(&read.file);
+                let mut state = file.lock();
+                self.wait(&mut state, read, None, &mut out);
+            }
+        }
+    }
+
+    pub fn close(&self, file: &RemoteFile) {
+        let mut state = file.lock();
+        state.windows.clear();
+        state.prune(self.shelf(file));
+        self.budget().release(file.revision);
+    }
+
+    /// Fails everything that waits and lets nothing new begin.
+    pub fn shut_down(self: &Arc<Self>) {
+        self.closed.store(true, Ordering::SeqCst);
+        for lane in &self.lanes {
+            for read in lane.close() {
+                read.reply.send(Err(unmounted()));
+            }
+        }
+        let files: Vec<Arc<RemoteFile>> = self.files().iter().filter_map(Weak::upgrade).collect();
+        for file in files {
+            let mut out = Outbox::default();
+            let shelf = self.shelf(&file);
+            {
+                let mut state = file.lock();
+                state.fail(|_| true, &unmounted(), shelf, &mut out);
+                state.windows.clear();
+                while let Some(id) = state.streams.first().map(|stream| stream.id) {
+                    state.remove_stream(id, shelf);
+                }
+            }
+            self.send(&file, out);
+        }
+        self.fail_probes();
+    }
+
+    pub fn stats(&self) -> ReaderStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let cached_bytes = {
+            let cache = self.cache.lock().unwrap_or_else(|e| e.into_inner());
+            cache.entry_bytes() + cache.reserved_bytes()
+        };
+        ReaderStats {
+            cached_bytes,
+            hits: load(&self.counters.hits),
+            misses: load(&self.counters.misses),
+            requests: load(&self.counters.requests),
+            fetched_bytes: load(&self.counters.fetched_bytes),
+            active_streams: load(&self.counters.streams),
+        }
+    }
+}
+
+/// A whole-body stream that pauses looks again who waits.
+fn wake_whole(state: &FileState) {
+    for stream in &state.streams {
+        if stream.source == Source::Whole {
+            stream.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! What is known and under way for one revision of one asset: its streams, the reads that wait,
+//! the pinned identity. Moves bytes in memory; starts nothing and talks to nobody.
+//!
+//! Invariant, which the engine upholds with [`FileState::uncovered`]: every byte that a waiter
+//! misses lies ahead in some stream, so whoever ends a stream answers or re-covers its waiters.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::waiter::{Outbox, Waiter, subtract};
+use super::window::{HANDOVER_BYTES, MAX_BUSY_STREAMS, Windows};
+use super::{ObjectInfo, ReadError};
+use crate::cache::{BlockCache, Piece, SLOT_BYTES, Touch};
+use crate::http::SignedUrl;
+use crate::range::ByteRange;
+
+/// What a stream that nobody wants any more may have left and still be read out: less than what a
+/// new connection costs.
+const READ_OUT_BYTES: u64 = 64 * 1024;
+/// Streams ahead of any reader: those in full flow and two that are starting or ending.
+const MAX_AHEAD_STREAMS: usize = MAX_BUSY_STREAMS + 2;
+
+/// The cache as one revision sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Shelf<'a> {
+    pub cache: &'a Mutex<BlockCache>,
+    pub revision: u64,
+}
+
+impl Shelf<'_> {
+    fn lock(&self) -> MutexGuard<'_, BlockCache> {
+        self.cache.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub fn pieces(&self, range: &ByteRange, touch: Touch) -> Vec<Piece> {
+        self.lock().pieces(self.revision, range, touch)
+    }
+
+    pub fn reserve(&self, bytes: u64) {
+        self.lock().reserve(bytes);
+    }
+
+    pub fn release(&self, bytes: u64) {
+        self.lock().release(bytes);
+    }
+
+    /// A filled buffer becomes an entry.
+    fn fill(&self, reserved: u64, start: u64, data: Bytes) {
+        let mut cache = self.lock();
+        cache.release(reserved);
+        cache.insert(self.revision, start, data);
+    }
+}
+
+/// Whether a stream was started for a read that waits or ahead of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Demand,
+    Ahead,
+}
+
+/// What a stream reads from: a part as asked, or the whole object because the host ignores ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Range,
+    Whole,
+}
+
+/// What a stream does while no bytes come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waits for its turn among the connections.
+    Queued,
+    Running,
+    /// Ahead of every reader: does not read its body for now.
+    Paused,
+}
+
+/// One ranged GET, resumed as often as needed, that fills block after block up to `end`.
+pub(super) struct Stream {
+    pub id: u64,
+    pub purpose: Purpose,
+    pub source: Source,
+    pub phase: Phase,
+    block_start: u64,
+    block: Vec<u8>,
+    /// The size that the block will have, reserved in the cache; 0 between blocks.
+    block_len: u64,
+    pub end: u64,
+    /// The furthest byte reached, over all attempts: only what is beyond counts as progress.
+    high: u64,
+    pub last_progress: Instant,
+    pub last_error: Option<ReadError>,
+    pub task: Option<AbortHandle>,
+    pub wake: Arc<Notify>,
+}
+
+impl Stream {
+    fn new(id: u64, range: ByteRange, purpose: Purpose, now: Instant) -> Self {
+        Self {
+            id,
+            purpose,
+            source: Source::Range,
+            phase: Phase::Queued,
+            block_start: range.start,
+            block: Vec::new(),
+            block_len: 0,
+            end: range.end,
+            high: range.start,
+            last_progress: now,
+            last_error: None,
+            task: None,
+            wake: Arc::new(Notify::new()),
+        }
+    }
+
+    /// The next byte to come.
+    pub fn pos(&self) -> u64 {
+        self.block_start + self.block.len() as u64
+    }
+
+    /// The furthest byte ever reached.
+    pub fn high(&self) -> u64 {
+        self.high
+    }
+
+    pub fn remaining(&self) -> ByteRange {
+        ByteRange::new(self.pos(), self.end)
+    }
+
+    /// The buffered bytes and those to come.
+    fn covers(&self) -> ByteRange {
+        ByteRange::new(self.block_start, self.end)
+    }
+
+    fn block_range(&self) -> ByteRange {
+        ByteRange::at(self.block_start, self.block_len)
+    }
+
+    fn open_block(&mut self, shelf: Shelf<'_>) {
+        if self.block_len == 0 {
+            let slot_end = (self.block_start / SLOT_BYTES + 1) * SLOT_BYTES;
+            self.block_len = slot_end.min(self.end) - self.block_start;
+            shelf.reserve(self.block_len);
+            self.block = Vec::with_capacity(self.block_len as usize);
+        }
+    }
+
+    /// Puts what is buffered of an unfinished block into the cache and goes on at `next`.
+    fn shelve(&mut self, shelf: Shelf<'_>, next: u64) {
+        let partial = Bytes::copy_from_slice(&self.block);
+        shelf.fill(self.block_len, self.block_start, partial);
+        self.block = Vec::new();
+        self.block_len = 0;
+        self.block_start = next;
+    }
+}
+
+/// Bytes that a stream brought: its block will span `span`, is filled as far as `block` goes, and
+/// what lies from `from` on is new.
+struct News<'a> {
+    span: ByteRange,
+    from: u64,
+    block: &'a [u8],
+}
+
+/// What a stream's task does after bytes were delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    /// It has all its bytes.
+    Done,
+    /// The body held more than the stream's range.
+    Excess,
+    /// The stream was dropped meanwhile.
+    Gone,
+    /// Further than anybody wants; wait for [`Stream::wake`].
+    Pause,
+    /// Somebody waits for bytes that a whole-body stream has passed: begin again.
+    Restart,
+}
+
+/// The mutable part of a `RemoteFile`.
+#[derive(Default)]
+pub(super) struct FileState {
+    pub etag: Option<String>,
+    /// What the first answer said.
+    pub info: Option<ObjectInfo>,
+    /// Set once, when the host has another object: every read that needs the host fails with it.
+    pub changed: Option<Box<ObjectInfo>>,
+    pub url: Option<SignedUrl>,
+    pub ignores_ranges: bool,
+    pub windows: Windows,
+    pub streams: Vec<Stream>,
+    pub waiters: Vec<Waiter>,
+    streams_made: u64,
+}
+
+impl FileState {
+    pub fn new(etag: Option<String>) -> Self {
+        Self {
+            etag,
+            ..Self::default()
+        }
+    }
+
+    pub fn stream(&mut self, id: u64) -> Option<&mut Stream> {
+        self.streams.iter_mut().find(|stream| stream.id == id)
+    }
+
+    /// Adds a stream over `range`, without a task yet, and tells its id.
+    pub fn add_stream(&mut self, range: ByteRange, purpose: Purpose, now: Instant) -> u64 {
+        self.streams_made += 1;
+        let id = self.streams_made;
+        self.streams.push(Stream::new(id, range, purpose, now));
+        id
+    }
+
+    /// The parts of `range` that are neither cached nor under way.
+    pub fn uncovered(&self, range: ByteRange, shelf: Shelf<'_>) -> Vec<ByteRange> {
+        let mut gaps = vec![range];
+        for stream in &self.streams {
+            gaps = subtract(&gaps, &stream.covers());
+        }
+        if !gaps.is_empty() {
+            for piece in shelf.pieces(&range, Touch::Peek) {
+                gaps = subtract(&gaps, &piece.range());
+            }
+        }
+        gaps
+    }
+
+    /// Gives `waiter` what is in memory already.
+    pub fn feed(&self, waiter: &mut Waiter, shelf: Shelf<'_>) {
+        for piece in shelf.pieces(&waiter.range, Touch::Peek) {
+            waiter.copy_in(piece.start, &piece.data);
+        }
+        for stream in &self.streams {
+            let soon_whole = waiter.untouched()
+                && stream.block_range().contains(&waiter.range)
+                && stream.pos() < waiter.range.end;
+            if !soon_whole {
+                waiter.copy_in(stream.block_start, &stream.block);
+            }
+        }
+    }
+
+    /// Appends `chunk` to the stream's blocks and answers the waiters whose bytes are complete.
+    pub fn deliver(
+        &mut self,
+        id: u64,
+        mut chunk: &[u8],
+        now: Instant,
+        shelf: Shelf<'_>,
+        out: &mut Outbox,
+    ) -> Flow {
+        let Some(index) = self.streams.iter().position(|s| s.id == id) else {
+            return Flow::Gone;
+        };
+        while !chunk.is_empty() {
+            if self.streams[index].remaining().is_empty() {
+                return Flow::Excess;
+            }
+            let taken = self.fill_block(index, chunk, shelf, out);
+            chunk = &chunk[taken..];
+        }
+        let stream = &mut self.streams[index];
+        if stream.pos() > stream.high {
+            stream.high = stream.pos();
+            stream.last_progress = now;
+        }
+        self.flow(id)
+    }
+
+    /// Copies the head of `chunk` into the stream's block and serves its waiters.
+    fn fill_block(
+        &mut self,
+        index: usize,
+        chunk: &[u8],
+        shelf: Shelf<'_>,
+        out: &mut Outbox,
+    ) -> usize {
+        let stream = &mut self.streams[index];
+        stream.open_block(shelf);
+        let room = stream.block_len as usize - stream.block.len();
+        let taken = room.min(chunk.len());
+        let from = stream.pos();
+        stream.block.extend_from_slice(&chunk[..taken]);
+        if taken < room {
+            let span = stream.block_range();
+            let block = std::mem::take(&mut stream.block);
+            let news = News {
+                span,
+                from,
+                block: &block,
+            };
+            self.serve(news, shelf, out, Bytes::copy_from_slice);
+            self.streams[index].block = block;
+            return taken;
+        }
+        let span = stream.block_range();
+        let block = Bytes::from(std::mem::take(&mut stream.block));
+        stream.block_start = span.end;
+        stream.block_len = 0;
+        let keep = stream.source == Source::Range || self.worth_keeping(span);
+        if keep {
+            shelf.fill(span.len(), span.start, block.clone());
+        } else {
+            shelf.release(span.len());
+        }
+        let news = News {
+            span,
+            from,
+            block: &block,
+        };
+        self.serve(news, shelf, out, |part| block.slice_ref(part));
+        taken
+    }
+
+    /// A whole body that is only passed through on the way to somebody's bytes must not push
+    /// everything else out of the cache.
+    fn worth_keeping(&self, block: ByteRange) -> bool {
+        let near = ByteRange::new(block.start, block.end + SLOT_BYTES);
+        self.windows.wants(&near) || self.waiters.iter().any(|w| w.waits_for(&near))
+    }
+
+    /// Hands new bytes to those who wait for them. A reader whose bytes all lie in this block is
+    /// answered from it in one go (`whole` makes the answer); others copy as bytes come.
+    fn serve(
+        &mut self,
+        news: News<'_>,
+        shelf: Shelf<'_>,
+        out: &mut Outbox,
+        whole: impl Fn(&[u8]) -> Bytes,
+    ) {
+        let News { span, from, block } = news;
+        let end = span.start + block.len() as u64;
+        let fresh = ByteRange::new(from, end);
+        let mut index = 0;
+        while index < self.waiters.len() {
+            let waiter = &mut self.waiters[index];
+            let in_one_go = waiter.untouched() && span.contains(&waiter.range);
+            if !waiter.waits_for(&fresh) || (in_one_go && waiter.range.end > end) {
+                index += 1;
+            } else if in_one_go {
+                let waiter = self.waiters.swap_remove(index);
+                let at = (waiter.range.start - span.start) as usize;
+                let bytes = whole(&block[at..at + waiter.range.len() as usize]);
+                settle(waiter.range, shelf, out);
+                out.push(waiter.reply, Ok(bytes));
+            } else {
+                waiter.copy_in(from, &block[(from - span.start) as usize..]);
+                if waiter.complete() {
+                    answer(self.waiters.swap_remove(index), shelf, out);
+                } else {
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// What the stream's task should do next.
+    pub fn flow(&mut self, id: u64) -> Flow {
+        let Some(stream) = self.streams.iter().find(|s| s.id == id) else {
+            return Flow::Gone;
+        };
+        let ahead = self.waiters.iter().any(|w| w.waits_for(&stream.covers()));
+        let behind = ByteRange::new(0, stream.block_start);
+        let missed = self.waiters.iter().any(|w| w.waits_for(&behind));
+        let whole = stream.source == Source::Whole;
+        if whole && missed && !ahead {
+            return Flow::Restart;
+        }
+        if stream.remaining().is_empty() {
+            return Flow::Done;
+        }
+        if whole && !ahead && stream.pos() >= self.windows.furthest() {
+            return Flow::Pause;
+        }
+        Flow::Continue
+    }
+
+    /// Takes the stream out, its task aborted, its unfinished block kept. Its waiters keep what
+    /// it brought and must be failed or covered again.
+    pub fn remove_stream(&mut self, id: u64, shelf: Shelf<'_>) -> Option<Stream> {
+        let index = self.streams.iter().position(|s| s.id == id)?;
+        let mut stream = self.streams.swap_remove(index);
+        if let Some(task) = stream.task.take() {
+            task.abort();
+        }
+        for waiter in &mut self.waiters {
+            waiter.copy_in(stream.block_start, &stream.block);
+        }
+        let next = stream.pos();
+        stream.shelve(shelf, next);
+        Some(stream)
+    }
+
+    /// Makes the stream begin again at `pos`, keeping what it buffered.
+    pub fn rewind(&mut self, id: u64, pos: u64, shelf: Shelf<'_>) {
+        let Some(index) = self.streams.iter().position(|s| s.id == id) else {
+            return;
+        };
+        let stream = &mut self.streams[index];
+        for waiter in &mut self.waiters {
+            waiter.copy_in(stream.block_start, &stream.block);
+        }
+        stream.shelve(shelf, pos);
+    }
+
+    /// Forgets how far the stream ever was: what follows counts as progress.
+    pub fn forget_progress(&mut self, id: u64) {
+        if let Some(stream) = self.stream(id) {
+            stream.high = 0;
+        }
+    }
+
+    /// The first byte that any waiter misses.
+    pub fn first_missing(&self) -> Option<u64> {
+        self.waiters
+            .iter()
+            .filter_map(|w| w.missing().first().map(|part| part.start))
+            .min()
+    }
+
+    /// Drops the streams that neither a waiter nor a window wants, but for short remainders.
+    pub fn prune(&mut self, shelf: Shelf<'_>) {
+        let idle: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|s| s.remaining().len() > READ_OUT_BYTES)
+            .filter(|s| !self.windows.wants(&s.remaining()))
+            .filter(|s| !self.waiters.iter().any(|w| w.waits_for(&s.covers())))
+            .map(|s| s.id)
+            .collect();
+        for id in idle {
+            self.remove_stream(id, shelf);
+        }
+    }
+
+    /// Whether one more stream ahead of the readers would be one too many.
+    pub fn busy(&self) -> bool {
+        let flowing = |s: &&Stream| s.remaining().len() > HANDOVER_BYTES;
+        let ahead = |s: &&Stream| s.purpose == Purpose::Ahead;
+        self.streams.iter().filter(flowing).count() >= MAX_BUSY_STREAMS
+            || self.streams.iter().filter(ahead).count() >= MAX_AHEAD_STREAMS
+    }
+
+    /// Answers waiters that became complete by other means than a delivery.
+    pub fn answer_complete(&mut self, shelf: Shelf<'_>, out: &mut Outbox) {
+        while let Some(index) = self.waiters.iter().position(Waiter::complete) {
+            answer(self.waiters.swap_remove(index), shelf, out);
+        }
+    }
+
+    /// Fails the waiters that `doomed` picks.
+    pub fn fail(
+        &mut self,
+        doomed: impl Fn(&Waiter) -> bool,
+        error: &ReadError,
+        shelf: Shelf<'_>,
+        out: &mut Outbox,
+    ) {
+        while let Some(index) = self.waiters.iter().position(&doomed) {
+            let waiter = self.waiters.swap_remove(index);
+            settle(waiter.range, shelf, out);
+            out.push(waiter.reply, Err(error.clone()));
+        }
+    }
+}
+
+/// Answers a complete waiter.
+pub(super) fn answer(waiter: Waiter, shelf: Shelf<'_>, out: &mut Outbox) {
+    settle(waiter.range, shelf, out);
+    let (reply, bytes) = waiter.into_answer();
+    out.push(reply, Ok(bytes));
+}
+
+/// Gives back what an admitted read held: its memory and its admission.
+fn settle(range: ByteRange, shelf: Shelf<'_>, out: &mut Outbox) {
+    shelf.release(range.len());
+    out.admitted_bytes += range.len();
+}
