@@ -6,8 +6,11 @@
 //! (`cache`, `range`, `clock`, `workers`).
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod http;
+pub mod logging;
 pub mod provider;
 pub mod range;
 pub mod reader;
