@@ -99,7 +99,7 @@ pub enum ConfigError {
         reason: String,
     },
     #[error(
-        "{0} holds a token but others can read it (mode {1:03o}); run: chmod 600 {0}", path.display(), mode
+        "{file} holds a token but others can read it (mode {mode:03o}); run: chmod 600 {file}", file = path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
     #[error("cannot read {}: {reason}", path.display())]

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod logging;
+pub mod mount;
 pub mod provider;
 pub mod range;
 pub mod reader;
