@@ -7,12 +7,16 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod cli;
 pub mod clock;
+pub mod config;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod fs;
 pub mod fuse;
 pub mod http;
+pub mod logging;
+pub mod mount;
 pub mod provider;
 pub mod range;
 pub mod reader;

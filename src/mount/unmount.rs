@@ -1,0 +1,46 @@
+//! `reelfs unmount`: detaches the mount, alive or dead, and waits until its process has ended,
+//! because running uploads finish after the mount is gone from the tree.
+
+use std::path::Path;
+
+use super::claim;
+use super::detach::{self, Urgency};
+use super::error::MountError;
+use super::{mountinfo, preflight};
+
+/// Unmounts what reelfs mounted at `mountpoint`. `explain` is called with one line now and then
+/// while uploads are waited for.
+pub fn unmount(
+    mountpoint: &Path,
+    urgency: Urgency,
+    state_dir: &Path,
+    explain: &mut dyn FnMut(String),
+) -> Result<(), MountError> {
+    let path = preflight::resolve(mountpoint)?;
+    let found = mountinfo::mount_at(&path).map_err(|error| MountError::Unreachable {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    match found {
+        None => return Err(MountError::NotMounted(path)),
+        Some(mount) if !mount.is_reelfs() => {
+            return Err(MountError::NotOurs {
+                path,
+                source_name: mount.source,
+            });
+        }
+        Some(_) => detach::unmount(&path, urgency)?,
+    }
+    let waited = claim::await_release(state_dir, &path, &mut |pid| {
+        explain(format!(
+            "waiting for process {pid} to finish its uploads; Ctrl-C leaves it to go on alone"
+        ));
+    })?;
+    if !waited {
+        explain(format!(
+            "nothing is known of its process in {}: uploads may still run",
+            state_dir.display()
+        ));
+    }
+    Ok(())
+}

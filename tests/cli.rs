@@ -1,0 +1,160 @@
+//! The real program's errors, exit codes and silence about secrets.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+/// The program with a home of its own and nothing else in its environment.
+struct Program {
+    home: tempfile::TempDir,
+}
+
+impl Program {
+    fn new() -> Self {
+        Self {
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_reelfs"))
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("PATH", "/usr/bin:/bin")
+            .envs(environment.iter().copied())
+            .current_dir(self.home.path())
+            .output()
+            .unwrap()
+    }
+
+    /// Exit code and stderr of a run that must fail without a word on stdout.
+    fn failure(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+        let output = self.run(arguments, environment);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), said)
+    }
+
+    fn config_file(&self, text: &str, mode: u32) {
+        let path = self.home.path().join(".config/reelfs/config.toml");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+const TOKEN: (&str, &str) = ("USEAPI_TOKEN", "user:1-s3cret");
+
+#[test]
+fn help_lists_the_commands_and_exit_codes_and_exits_0() {
+    let output = Program::new().run(&["--help"], &[]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for word in ["mount", "unmount", "Exit codes", "0 done"] {
+        assert!(help.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn help_shows_no_value_from_the_environment() {
+    let output = Program::new().run(
+        &["mount", "--help"],
+        &[TOKEN, ("RUNWAY_EMAIL", "me@my.own")],
+    );
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("USEAPI_TOKEN"));
+    assert!(!help.contains("s3cret") && !help.contains("me@my.own"));
+}
+
+#[test]
+fn without_a_token_mount_fails_and_names_both_variables() {
+    let (code, said) = Program::new().failure(&["mount", "."], &[("USEAPI_TOKEN", "")]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("USEAPI_TOKEN") && said.contains("RUNFLOW_TOKEN"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn an_unknown_flag_and_a_wrong_value_are_usage_errors() {
+    let program = Program::new();
+    for (arguments, word) in [
+        (
+            &["mount", "--useapi-token", "s3cret", "."][..],
+            "--useapi-token",
+        ),
+        (&["mount"], "MOUNTPOINT"),
+        (&["mount", ".", "--cache-size", "potato"], "potato"),
+        (&["mount", ".", "--deadline=0s"], "--deadline"),
+    ] {
+        let (code, said) = program.failure(arguments, &[TOKEN]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn an_unfit_mount_point_fails_in_the_background_and_in_the_foreground() {
+    let program = Program::new();
+    let absent = program.home.path().join("absent");
+    let absent = absent.to_str().unwrap();
+    for mode in [&["mount", absent][..], &["mount", absent, "-f"]] {
+        let (code, said) = program.failure(mode, &[TOKEN]);
+        assert_eq!(code, 1);
+        assert_eq!(
+            said,
+            format!("reelfs: {absent} does not exist; run: mkdir -p {absent}\n")
+        );
+    }
+}
+
+#[test]
+fn a_mount_point_that_holds_files_is_refused() {
+    let program = Program::new();
+    fs::write(program.home.path().join("film"), "x").unwrap();
+    let (code, said) = program.failure(&["mount", "."], &[TOKEN]);
+    assert_eq!(code, 1);
+    assert!(said.contains("is not empty"), "{said}");
+}
+
+#[test]
+fn a_config_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+    let program = Program::new();
+    program.config_file("useapi_token = 's3cret'", 0o644);
+    let (code, said) = program.failure(&["mount", "."], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("chmod 600 ") && said.contains("config.toml"),
+        "{said}"
+    );
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn no_error_shows_a_secret_at_any_log_level() {
+    let program = Program::new();
+    let cases: [(&[&str], &[(&str, &str)]); 4] = [
+        (&["mount", "/absent"], &[TOKEN]),
+        (&["mount", "/absent", "-f"], &[TOKEN]),
+        (&["mount", "."], &[("USEAPI_TOKEN", "s3cret \u{7f}")]),
+        (
+            &["mount", ".", "--useapi-url", "https://u:s3cret@h/?s3cret"],
+            &[TOKEN],
+        ),
+    ];
+    for (arguments, environment) in cases {
+        let environment = [environment, &[("RUST_LOG", "trace")]].concat();
+        let (_, said) = program.failure(arguments, &environment);
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
+fn unmounting_what_is_not_mounted_fails_with_a_sentence() {
+    let (code, said) = Program::new().failure(&["unmount", "."], &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("nothing is mounted on"), "{said}");
+}
