@@ -256,9 +256,7 @@ fn error_answer(status: u16, body: ErrorBody, host: HostKind) -> Answer {
     let message = format!("Fault {status} on demand.");
     match (body, host) {
         (ErrorBody::Json, HostKind::Useapi) => Answer::useapi_error(status, &message),
-        (ErrorBody::Json, HostKind::Runflow) => {
-            Answer::runflow_error(status, "fault", &message, Value::Null)
-        }
+        (ErrorBody::Json, HostKind::Runflow) => Answer::runflow_error(status, "fault", &message),
         (ErrorBody::Json, HostKind::Asset) | (ErrorBody::Xml, _) => {
             Answer::xml(status, "Fault", &message)
         }

@@ -40,6 +40,9 @@ impl LoggedRequest {
     }
 }
 
+/// Told of each request when its answer begins or its connection was dropped. Must not block.
+pub type RequestWatch = Arc<dyn Fn(&LoggedRequest) + Send + Sync>;
+
 /// An entry that is still being written.
 #[derive(Debug)]
 pub(super) struct Entry {

@@ -83,13 +83,28 @@ struct Exchange {
 
 impl Exchange {
     async fn run(self, request: Request<Incoming>) -> Result<Response<Reply>, Dropped> {
-        let (mut parts, body) = request.into_parts();
-        if self.host == HostKind::Useapi && parts.uri.path().starts_with(admin::PREFIX) {
+        let (parts, body) = request.into_parts();
+        let target = path_and_query(&parts);
+        if self.host == HostKind::Useapi && target.starts_with(admin::PREFIX) {
             return self.administer(parts, body).await;
         }
-        let target = path_and_query(&parts);
         let entry = self.begin(&parts, &target);
-        let plan = self.shared.faults.plan(self.host, &parts.method, &target);
+        let result = self.carry_out(parts, body, &target, &entry).await;
+        if let Some(watch) = &self.shared.on_request {
+            watch(&entry.snapshot());
+        }
+        result
+    }
+
+    /// Does what is asked, as far as the faults let it.
+    async fn carry_out(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+        target: &str,
+        entry: &Arc<Entry>,
+    ) -> Result<Response<Reply>, Dropped> {
+        let plan = self.shared.faults.plan(self.host, &parts.method, target);
         if !plan.delay.is_zero() {
             tokio::time::sleep(plan.delay).await;
         }
@@ -117,12 +132,12 @@ impl Exchange {
         if effect == Some(Effect::AnswerLostAfterWork) {
             return Err(Dropped);
         }
-        Ok(self.reply(answer, effect, entry))
+        Ok(self.reply(answer, effect, Arc::clone(entry)))
     }
 
-    fn begin(&self, parts: &Parts, target: &str) -> Arc<Entry> {
+    fn describe(&self, parts: &Parts, target: &str) -> LoggedRequest {
         let range = parts.headers.get(header::RANGE);
-        self.shared.log.begin(LoggedRequest {
+        LoggedRequest {
             at: self.shared.now(),
             host: self.host,
             method: parts.method.to_string(),
@@ -131,7 +146,11 @@ impl Exchange {
             status: None,
             bytes_sent: 0,
             connection_id: self.connection_id,
-        })
+        }
+    }
+
+    fn begin(&self, parts: &Parts, target: &str) -> Arc<Entry> {
+        self.shared.log.begin(self.describe(parts, target))
     }
 
     /// What the host does when nothing goes wrong.
@@ -169,17 +188,8 @@ impl Exchange {
         let target = path_and_query(&parts);
         let body = receive(body, 1024 * 1024).await?;
         let answer = admin::answer(&self.shared, &parts.method, &target, &body);
-        let unlogged = LoggedRequest {
-            at: self.shared.now(),
-            host: self.host,
-            method: parts.method.to_string(),
-            path_and_query: target,
-            range: None,
-            status: None,
-            bytes_sent: 0,
-            connection_id: self.connection_id,
-        };
-        Ok(self.reply(answer, None, Arc::new(Entry::new(unlogged))))
+        let unlogged = Arc::new(Entry::new(self.describe(&parts, &target)));
+        Ok(self.reply(answer, None, unlogged))
     }
 
     fn reply(&self, answer: Answer, effect: Option<Effect>, entry: Arc<Entry>) -> Response<Reply> {
@@ -265,7 +275,7 @@ fn route(shared: &Shared, host: HostKind, request: &ApiRequest) -> Answer {
         }
         HostKind::Runflow => match below(&path, "/v1/assets/") {
             Some(id) if !id.is_empty() && !id.contains('/') => runflow::answer(shared, request, id),
-            _ => Answer::runflow_error(404, "not_found", "Not found.", serde_json::Value::Null),
+            _ => Answer::runflow_error(404, "not_found", "Not found."),
         },
         HostKind::Asset => Answer::empty(404),
     }
