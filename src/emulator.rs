@@ -288,6 +288,12 @@ impl Emulator {
         self.shared.settings().url_lifetime = lifetime;
     }
 
+    /// How old, by the emulator's clock, an asset has to be before Runway's list shows it; the
+    /// call for the single asset has it at once.
+    pub fn set_listing_lag(&self, lag: Duration) {
+        self.shared.settings().listing_lag = lag;
+    }
+
     /// For connections accepted from now on.
     pub fn set_link(&self, link: Link) {
         self.shared.settings().link = link;
@@ -339,6 +345,7 @@ fn shared_state(config: EmulatorConfig, asset_url: String) -> Shared {
         settings: Mutex::new(Settings {
             url_lifetime: config.url_lifetime,
             link: config.link,
+            listing_lag: Duration::ZERO,
         }),
         faults: Faults::default(),
         on_request: config.on_request,

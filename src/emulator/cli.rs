@@ -14,6 +14,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::grammar::GRAMMAR;
 use super::{
     Content, Emulator, EmulatorConfig, Fault, Link, LoggedRequest, RequestWatch, RunwayAsset,
 };
@@ -57,23 +58,12 @@ pub struct EmulateArgs {
     pub url_lifetime: Duration,
     /// A fault, HOST:METHOD:PATH:COUNT:EFFECT, such as
     /// `asset:GET:/path:3:status=503,retry-after=1`; may be given several times
-    #[arg(long = "fault", value_name = "FAULT", long_help = FAULT_HELP)]
+    #[arg(long = "fault", value_name = "FAULT", long_help = GRAMMAR)]
     pub faults: Vec<Fault>,
     /// Print each request on standard error, without the query of its URL
     #[arg(long)]
     pub log_requests: bool,
 }
-
-const FAULT_HELP: &str = "\
-A fault; may be given several times. HOST:METHOD:PATH:COUNT:EFFECT[,retry-after=SECONDS]
-  HOST    useapi | runflow | asset
-  METHOD  GET, POST, ..., or * for any
-  PATH    a part of path and query as in the request line, without ':'; * for any
-  COUNT   N: the first N requests; M+N: N requests after M; *: all; %N: about N of 1,000
-  EFFECT  status=CODE | html=CODE | empty=CODE | drop | drop-receiving=BYTES | lose-answer |
-          silent | delay-ms=N | cut=BYTES | slow=BYTES_PER_S | malformed | wrong-types |
-          ignore-range | wrong-range | changed-etag | length=+N or -N | chunked | redirect=URL
-Example: asset:GET:/path:3:status=503,retry-after=1";
 
 fn size_bytes(text: &str) -> Result<u64, parse_size::Error> {
     parse_size::parse_size(text)

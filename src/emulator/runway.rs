@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Refused};
 use super::asset::RunwayAsset;
 use super::content::Content;
-use super::library::{self, Held, RUNWAY_PREVIEW, patched, rfc3339_ms};
+use super::library::{Held, Library, RUNWAY_PREVIEW, patched, rfc3339_ms};
 use super::query::Query;
 use super::request::{ApiRequest, wrong_method};
 use super::shared::Shared;
@@ -54,12 +54,14 @@ fn list(shared: &Shared, request: &ApiRequest) -> Result<Value, Refused> {
     let offset = query.number("offset", 0..=1000)?;
     let limit = query.number("limit", 1..=50)?;
     let media_type = query.one_of("mediaType", &["video", "image", "audio"])?;
+    let (lag, now) = (shared.settings().listing_lag, shared.now());
     let library = shared.library();
     let page: Vec<Value> = library
         .runway
         .iter()
         .rev()
         .filter(|held| shared.account_of(&held.asset.account) == account)
+        .filter(|held| held.created_at + lag <= now)
         .filter(|held| media_type.is_none_or(|wanted| held.asset.media_type == wanted))
         .skip(offset.unwrap_or(0) as usize)
         .take(limit.unwrap_or(0) as usize)
@@ -77,26 +79,28 @@ fn list(shared: &Shared, request: &ApiRequest) -> Result<Value, Refused> {
 fn one(shared: &Shared, request: &ApiRequest, asset_id: &str) -> Result<Value, Refused> {
     Query::parse(&request.query, &[])?;
     let library = shared.library();
-    let held = library
-        .runway
-        .iter()
-        .find(|held| shared.runway_asset_id(held) == asset_id)
-        .ok_or_else(not_found)?;
+    let held = found(shared, &library, asset_id).ok_or_else(not_found)?;
     Ok(patched(
         described(shared, &library, held),
         &held.asset.patch,
     ))
 }
 
+fn found<'a>(
+    shared: &Shared,
+    library: &'a Library,
+    asset_id: &str,
+) -> Option<&'a Held<RunwayAsset>> {
+    let (_, id) = asset_id.rsplit_once("-asset:")?;
+    let mut assets = library.runway.iter();
+    assets.find(|held| held.id == id && shared.runway_asset_id(held) == asset_id)
+}
+
 fn delete(shared: &Shared, request: &ApiRequest, asset_id: &str) -> Result<Value, Refused> {
     Query::parse(&request.query, &[])?;
     let mut library = shared.library();
-    let id = library
-        .runway
-        .iter()
-        .find(|held| shared.runway_asset_id(held) == asset_id)
-        .map(|held| held.id.clone())
-        .ok_or_else(not_found)?;
+    let held = found(shared, &library, asset_id).ok_or_else(not_found)?;
+    let id = held.id.clone();
     library.remove(&id);
     Ok(json!({"success": true}))
 }
@@ -130,7 +134,7 @@ fn upload(shared: &Shared, request: &ApiRequest) -> Result<Value, Refused> {
 }
 
 /// An item of the list page; the single page has the same shape.
-fn described(shared: &Shared, library: &library::Library, held: &Held<RunwayAsset>) -> Value {
+fn described(shared: &Shared, library: &Library, held: &Held<RunwayAsset>) -> Value {
     let asset = &held.asset;
     json!({
         "assetId": shared.runway_asset_id(held),
@@ -159,7 +163,7 @@ fn described(shared: &Shared, library: &library::Library, held: &Held<RunwayAsse
 }
 
 /// The upload page's own shape: `size`, `type`, and objects for the user.
-fn upload_answer(shared: &Shared, library: &library::Library, held: &Held<RunwayAsset>) -> Value {
+fn upload_answer(shared: &Shared, library: &Library, held: &Held<RunwayAsset>) -> Value {
     let user = json!({
         "id": USER_ID, "username": USERNAME, "firstName": "Emu", "lastName": "Lator",
         "picture": null, "teamName": "Emulated", "teamPicture": null,

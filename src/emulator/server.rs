@@ -4,11 +4,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::header;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +26,9 @@ use super::request_log::{Entry, LoggedRequest};
 use super::shared::Shared;
 use super::{HostKind, admin, asset_host, ltx, runflow, runway};
 
+/// After a failed accept, so that one that fails again and again costs nothing.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped on purpose, or its request did not arrive whole")]
@@ -40,7 +44,7 @@ pub(super) async fn serve(listener: TcpListener, host: HostKind, shared: Arc<Sha
             // Out of descriptors or the like: others are being closed meanwhile.
             Err(error) => {
                 log::warn!("emulator: cannot accept a connection: {error}");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -129,8 +133,16 @@ impl Exchange {
             }
             None => self.work(parts, body).await?,
         };
-        if effect == Some(Effect::AnswerLostAfterWork) {
-            return Err(Dropped);
+        match &effect {
+            Some(Effect::AnswerLostAfterWork) => return Err(Dropped),
+            Some(Effect::ThenAdd(asset)) => {
+                let now = self.shared.now();
+                self.shared.library().add_runway((**asset).clone(), now);
+            }
+            Some(Effect::ThenRemove(id)) => {
+                self.shared.library().remove(id);
+            }
+            _ => {}
         }
         Ok(self.reply(answer, effect, Arc::clone(entry)))
     }
@@ -209,6 +221,11 @@ impl Exchange {
         *response.status_mut() =
             hyper::StatusCode::from_u16(answer.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
         *response.headers_mut() = answer.headers;
+        // By the emulator's clock, which need not be the machine's.
+        let date = httpdate::fmt_http_date(self.shared.now());
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
         if let Some(length) = length {
             response
                 .headers_mut()
@@ -238,7 +255,8 @@ fn content_length(parts: &Parts) -> Option<u64> {
 
 /// The body, whole or its first `limit` bytes or a little more; an error if it breaks off.
 async fn receive(mut body: Incoming, limit: u64) -> Result<Bytes, Dropped> {
-    let mut received = BytesMut::new();
+    let declared = body.size_hint().lower().min(limit);
+    let mut received = BytesMut::with_capacity(usize::try_from(declared).unwrap_or(0));
     while (received.len() as u64) < limit {
         match body.frame().await {
             None => break,

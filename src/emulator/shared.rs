@@ -23,6 +23,8 @@ use crate::clock::Clock;
 pub(super) struct Settings {
     pub url_lifetime: Duration,
     pub link: Link,
+    /// How old an asset has to be before Runway's list shows it.
+    pub listing_lag: Duration,
 }
 
 pub(super) struct Shared {

@@ -301,3 +301,23 @@ fn the_levers_of_a_running_emulator_work_over_http() {
     assert_eq!(page(lever(Method::GET, "counters", ""))["heads_refused"], 0);
     assert_eq!(lever(Method::GET, "nothing", "").status(), 404);
 }
+
+#[test]
+fn pages_shift_while_they_are_listed() {
+    let bench = Bench::new();
+    let ids: Vec<String> = ["a.png", "b.png"]
+        .map(|name| bench.emulator.add_runway(png(name)))
+        .into();
+    let newest = |bench: &Bench| page(bench.get(LIST))[0]["name"].clone();
+    let then = |effect| {
+        bench
+            .emulator
+            .add_fault(Fault::at(HostKind::Useapi).times(1).does(effect))
+    };
+    then(Effect::ThenAdd(Box::new(png("c.png"))));
+    assert_eq!(newest(&bench), "b.png");
+    assert_eq!(newest(&bench), "c.png");
+    then(Effect::ThenRemove(ids[0].clone()));
+    assert_eq!(page(bench.get(LIST)).as_array().unwrap().len(), 3);
+    assert_eq!(page(bench.get(LIST)).as_array().unwrap().len(), 2);
+}

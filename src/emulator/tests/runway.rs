@@ -345,3 +345,27 @@ fn odd_assets_are_shown_as_they_were_made() {
     let single = page(bench.get(&format!("{LIST}{}", item["assetId"].as_str().unwrap())));
     assert!(single["url"].is_string());
 }
+
+#[test]
+fn a_lagging_listing_shows_an_upload_later_and_the_single_call_at_once() {
+    let bench = Bench::new();
+    bench.emulator.set_listing_lag(Duration::from_secs(3));
+    let answer = page(
+        upload(&bench, "name=a.png", "image/png", b"x")
+            .send()
+            .unwrap(),
+    );
+    let list = || page(bench.get(&format!("{LIST}?offset=0&limit=1")));
+    bench.clock.advance(Duration::from_millis(2999));
+    assert_eq!(list(), json!([]));
+    page(bench.get(&format!("{LIST}{}", answer["assetId"].as_str().unwrap())));
+    bench.clock.advance(Duration::from_millis(1));
+    assert_eq!(names(&list()), ["a.png"]);
+}
+
+#[test]
+fn answers_are_dated_by_the_emulators_clock() {
+    let bench = Bench::new();
+    let answer = bench.get(&format!("{LIST}?offset=0&limit=1"));
+    assert_eq!(header(&answer, "date"), "Tue, 14 Nov 2023 22:13:20 GMT");
+}
