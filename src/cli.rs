@@ -30,6 +30,9 @@ pub enum Command {
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
     Demo(DemoArgs),
+    /// Serve sample services without mounting anything
+    #[cfg(feature = "emulator")]
+    Emulate(crate::emulator::cli::EmulateArgs),
 }
 
 #[derive(Debug, Args)]

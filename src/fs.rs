@@ -39,12 +39,12 @@ use crate::upload::{StagedFile, Uploads};
 
 pub use attr::{Attr, Kind};
 pub use catalog::{Catalog, Ready};
+pub use change::SetAttr;
 pub use error::FsError;
 use handles::Handles;
 use kernel::Forget;
-use revision::Revisions;
-pub use change::SetAttr;
 pub use read::Opened;
+use revision::Revisions;
 pub use settle::UploadRelay;
 pub use write::{Closer, OpenMode};
 
@@ -168,7 +168,11 @@ impl LibraryFs {
             Some(Place::Root) => done(self.service_named(name).ok_or(FsError::NotFound)),
             Some(Place::Service(service)) => {
                 let library = service.libraries().iter().find(|l| l.name() == name);
-                done(library.map(|l| self.library_attr(*l)).ok_or(FsError::NotFound));
+                done(
+                    library
+                        .map(|l| self.library_attr(*l))
+                        .ok_or(FsError::NotFound),
+                );
             }
             Some(Place::Library(Library::Runflow)) => self.lookup_runflow(name, done),
             Some(Place::Library(library)) => self.lookup_file(library, name, done),

@@ -60,15 +60,6 @@ impl Default for Deadlines {
 /// What servers see of us in `User-Agent`.
 pub const USER_AGENT: &str = concat!("reelfs/", env!("CARGO_PKG_VERSION"));
 
-/// Makes rustls use ring. Call it before a client is built; more than once is harmless.
-pub fn install_tls() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An error means that a provider stands already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-}
-
 /// A client that could not be set up: no threads, no TLS roots.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot set up the HTTP client: {0}")]

@@ -42,6 +42,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             let mountpoint = demo_mountpoint(args.mountpoint)?;
             mount_on(&mountpoint, args.foreground, &args.settings, Purpose::Demo)
         }
+        #[cfg(feature = "emulator")]
+        Command::Emulate(args) => reelfs::emulator::cli::run(&args),
     }
 }
 

@@ -125,7 +125,12 @@ impl Catalog {
     /// The greatest sequence number of an upload from here.
     pub fn last_sequence(&self) -> u64 {
         let state = self.lock();
-        state.kept.values().filter_map(|k| k.sequence).max().unwrap_or(0)
+        state
+            .kept
+            .values()
+            .filter_map(|k| k.sequence)
+            .max()
+            .unwrap_or(0)
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -174,7 +179,10 @@ impl Catalog {
             service: Service::Runflow,
             id: id.clone(),
         };
-        let seen = state.tree.ino_of(&key).and_then(|ino| state.tree.asset(ino));
+        let seen = state
+            .tree
+            .ino_of(&key)
+            .and_then(|ino| state.tree.asset(ino));
         let fresh = seen.and_then(|node| node.seen_at);
         if fresh.is_some_and(|at| self.now() < at + self.listing_ttl) {
             drop(state);

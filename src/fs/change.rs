@@ -16,7 +16,6 @@ const NOT_DELETABLE: FsError =
 const NOT_RENAMABLE: FsError =
     FsError::NotPermitted("assets are moved only by a mount with --allow-delete");
 
-
 /// What `setattr` asks for; `None` leaves a thing as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SetAttr {
@@ -37,7 +36,13 @@ impl LibraryFs {
             Some(_) if set.size_bytes.is_some() => return done(Err(FsError::IsDirectory)),
             Some(_) => return self.getattr(ino, done),
         }
-        let (fs, rest) = (Arc::clone(self), SetAttr { size_bytes: None, ..set });
+        let (fs, rest) = (
+            Arc::clone(self),
+            SetAttr {
+                size_bytes: None,
+                ..set
+            },
+        );
         let finish: Ready = Box::new(move |resized| {
             let set = resized.and_then(|()| fs.set_times_and_mode(ino, fh, rest));
             match set {
@@ -246,7 +251,9 @@ impl LibraryFs {
         };
         let mut changes = self.catalog.lock().tree.rename_local(ino, node);
         // The kernel moves these two names itself, under the lock that telling it would wait for.
-        changes.names.retain(|name| name != from_name && *name != to_name);
+        changes
+            .names
+            .retain(|name| name != from_name && *name != to_name);
         self.catalog.announce(to_library, changes);
         let to_be_sent = !is_local_name(&to_name) && !self.is_open_for_writing(&file);
         Ok(to_be_sent.then_some(file))
@@ -273,7 +280,6 @@ impl LibraryFs {
         self.catalog.announce(file.library(), changes);
         Ok(())
     }
-
 
     /// Submits `file` and answers with the outcome, or with success once `patience` is over and the
     /// journal carries on.

@@ -52,23 +52,26 @@ impl LibraryFs {
         limit_bytes: u64,
         ready: Ready,
     ) {
-        let begun = handle.writing().ok_or(FsError::BadHandle).and_then(|writing| {
-            let Target::Unchanged(source) = writing.target() else {
-                return Ok(None);
-            };
-            let (library, name, _) = self.writable(writing.ino)?;
-            let size_bytes = source.size_bytes()?.min(limit_bytes);
-            let file = self.new_staged(library, &name, writing.mode)?;
-            Ok(Some(Copy {
-                fs: Arc::clone(self),
-                handle: Arc::clone(&handle),
-                ino: writing.ino,
-                library,
-                source,
-                file,
-                size_bytes,
-            }))
-        });
+        let begun = handle
+            .writing()
+            .ok_or(FsError::BadHandle)
+            .and_then(|writing| {
+                let Target::Unchanged(source) = writing.target() else {
+                    return Ok(None);
+                };
+                let (library, name, _) = self.writable(writing.ino)?;
+                let size_bytes = source.size_bytes()?.min(limit_bytes);
+                let file = self.new_staged(library, &name, writing.mode)?;
+                Ok(Some(Copy {
+                    fs: Arc::clone(self),
+                    handle: Arc::clone(&handle),
+                    ino: writing.ino,
+                    library,
+                    source,
+                    file,
+                    size_bytes,
+                }))
+            });
         match begun {
             Ok(Some(copy)) => copy.go_on(0, ready),
             Ok(None) => ready(Ok(())),

@@ -1,8 +1,8 @@
 //! Open files and directories by their handle numbers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 /// A table of `T` by numbers that are never used again. Lookups share; only opening and closing
 /// exclude.

@@ -14,10 +14,12 @@ use crate::tree::Kept;
 
 /// What the user gave the assets that were uploaded from here.
 pub(super) fn uploads(store: &Store) -> HashMap<AssetId, Kept> {
-    let all = store.all_asset_meta(Service::Runway).unwrap_or_else(|error| {
-        log::warn!("names and times given to uploads can't be read: {error}");
-        Vec::new()
-    });
+    let all = store
+        .all_asset_meta(Service::Runway)
+        .unwrap_or_else(|error| {
+            log::warn!("names and times given to uploads can't be read: {error}");
+            Vec::new()
+        });
     all.iter()
         .map(|meta| (meta.id.clone(), kept_from(meta)))
         .collect()
@@ -43,7 +45,10 @@ pub(super) fn objects(store: &Store, assets: &[Asset]) -> HashMap<AssetId, Objec
         last_modified: object.last_modified,
         content_type: object.content_type,
     };
-    known.into_iter().map(|(id, object)| (id, info(object))).collect()
+    known
+        .into_iter()
+        .map(|(id, object)| (id, info(object)))
+        .collect()
 }
 
 pub(super) fn stored(info: &ObjectInfo) -> StoredObject {

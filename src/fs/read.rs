@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::revision::{Claim, Found, Revision};
 use super::local::LocalBytes;
+use super::revision::{Claim, Found, Revision};
 use super::write::{Target, WriteHandle};
 use super::{Done, FsError, LibraryFs, Place};
 use crate::reader::{AssetKey, ObjectInfo, ReadError};
@@ -14,7 +14,10 @@ use crate::tree::Node;
 /// An open file.
 pub(super) enum FileHandle {
     /// Reads an asset from its host.
-    Asset { ino: u64, revision: Arc<Revision> },
+    Asset {
+        ino: u64,
+        revision: Arc<Revision>,
+    },
     /// Reads what this machine has.
     Local(LocalBytes),
     Write(WriteHandle),

@@ -388,12 +388,7 @@ impl LibraryFs {
         }
     }
 
-    fn reopen_to_write(
-        &self,
-        ino: u64,
-        reading: Opened,
-        how: OpenMode,
-    ) -> Result<Opened, FsError> {
+    fn reopen_to_write(&self, ino: u64, reading: Opened, how: OpenMode) -> Result<Opened, FsError> {
         let handle = self.files.remove(reading.fh).ok_or(FsError::BadHandle)?;
         let source = match &*handle {
             FileHandle::Asset { revision, .. } => Source::Remote(Arc::clone(revision)),
@@ -475,7 +470,14 @@ mod tests {
         for name in ["notes.txt", "clip.mp4", "no extension", ".notes.txt.Ab12Cd"] {
             assert!(refused(name), "{name}");
         }
-        for name in ["a.png", "A.PNG", ".a.png.Ab12Cd", ".DS_Store", "._a.png", "a.png~"] {
+        for name in [
+            "a.png",
+            "A.PNG",
+            ".a.png.Ab12Cd",
+            ".DS_Store",
+            "._a.png",
+            "a.png~",
+        ] {
             assert!(!refused(name), "{name}");
         }
     }
@@ -483,7 +485,12 @@ mod tests {
     #[test]
     fn rsyncs_temporary_names_show_the_final_one() {
         assert_eq!(rsync_target(".clip.mp4.Ab12Cd"), Some("clip.mp4"));
-        for other in [".goutputstream-W3OB01", ".clip.mp4", "clip.mp4.Ab12Cd", ".a.backup"] {
+        for other in [
+            ".goutputstream-W3OB01",
+            ".clip.mp4",
+            "clip.mp4.Ab12Cd",
+            ".a.backup",
+        ] {
             assert_eq!(rsync_target(other), None, "{other}");
         }
     }

@@ -56,9 +56,7 @@ impl KernelCache for KernelNotifier {
 /// failure means that the mount is going away.
 fn tell(notifier: &Notifier, item: &Forget) {
     let told = match item {
-        Forget::Name { parent, name } => {
-            notifier.inval_entry(INodeNo(*parent), OsStr::new(name))
-        }
+        Forget::Name { parent, name } => notifier.inval_entry(INodeNo(*parent), OsStr::new(name)),
         Forget::Data { ino } => notifier.inval_inode(INodeNo(*ino), 0, 0),
     };
     if let Err(error) = told

@@ -80,7 +80,9 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
     let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options);
     let runway = providers.iter().find(|p| p.service() == Service::Runway);
     let uploads = match runway {
-        Some(runway) if !config.read_only => Some(uploads(config, state_dir, runway, store, clock, &fs)?),
+        Some(runway) if !config.read_only => {
+            Some(uploads(config, state_dir, runway, store, clock, &fs)?)
+        }
         _ => None,
     };
     Ok(LibraryStack {
