@@ -128,17 +128,32 @@ fn a_lost_answer_comes_after_the_work() {
     assert_eq!(assets[0].size_bytes(), 100_000);
 }
 
+/// What arrives of a body whose end is missing.
+fn received(mut response: Response) -> Vec<u8> {
+    let mut received = Vec::new();
+    let mut byte = [0];
+    while let Ok(1) = response.read(&mut byte) {
+        received.push(byte[0]);
+    }
+    received
+}
+
 #[test]
-fn a_body_is_cut_after_exactly_so_many_bytes() {
-    for cut in [0, 1, 100, 999] {
+fn a_body_is_cut_after_exactly_so_many_bytes_on_any_link() {
+    let slow = Link {
+        rtt: Duration::from_millis(2),
+        setup_round_trips: 1,
+        bytes_per_s: Some(1_000_000),
+    };
+    for (cut, link) in [0, 1, 100, 999]
+        .into_iter()
+        .zip([Link::LOOPBACK, slow].iter().cycle())
+    {
         let (bench, url, content) = spoiled(Effect::CutBodyAfter(cut));
-        let mut response = bench.asset(&url, None);
+        bench.emulator.set_link(*link);
+        let response = bench.asset(&url, None);
         assert_eq!(header(&response, "content-length"), "1000");
-        let mut received = Vec::new();
-        let mut byte = [0];
-        while let Ok(1) = response.read(&mut byte) {
-            received.push(byte[0]);
-        }
+        let received = received(response);
         assert_eq!(received.len() as u64, cut);
         assert!(content.verify(0, &received));
     }
