@@ -8,9 +8,9 @@ const TOKEN: &str = "user:1-sEcReT";
 
 fn short() -> Deadlines {
     Deadlines {
-        connect: Duration::from_millis(500),
-        stall: Duration::from_millis(300),
-        total: Duration::from_secs(3),
+        connect: Duration::from_secs(1),
+        stall: Duration::from_secs(1),
+        total: Duration::from_secs(4),
     }
 }
 

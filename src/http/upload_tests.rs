@@ -12,8 +12,8 @@ fn client(server: &TestServer) -> ApiClient {
 
 fn client_at(url: &str) -> ApiClient {
     let deadlines = Deadlines {
-        connect: Duration::from_millis(500),
-        stall: Duration::from_millis(200),
+        connect: Duration::from_secs(1),
+        stall: Duration::from_millis(500),
         total: Duration::from_secs(2),
     };
     let token = ApiToken::new("user:1-sEcReT").unwrap();

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 
 use super::*;
@@ -150,15 +152,28 @@ fn a_service_that_always_gives_the_same_page_does_not_keep_us_for_ever() {
 
 #[test]
 fn a_count_that_changes_while_listing_makes_the_listing_again() {
-    let gone = std::sync::atomic::AtomicUsize::new(0);
+    let gone = AtomicUsize::new(0);
     let server = serving(move |seen| {
-        let gone = gone
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-            .min(1)
-            * 3;
+        let gone = gone.fetch_add(1, Ordering::Relaxed).min(1) * 3;
         page_of(&numbered(120)[gone..], seen.number("page"), 50)
     });
     assert_eq!(ids_of(&list(&server).unwrap()), numbered(120)[3..]);
+}
+
+#[test]
+fn an_asset_pushed_to_a_page_already_read_makes_the_listing_again() {
+    // One comes at the front, one goes from the second page: the count stays the same.
+    let requests = AtomicUsize::new(0);
+    let server = serving(move |seen| {
+        let mut ids = numbered(120);
+        if requests.fetch_add(1, Ordering::Relaxed) > 0 {
+            ids.remove(60);
+            ids.insert(0, "new".into());
+        }
+        page_of(&ids, seen.number("page"), 50)
+    });
+    let listed = ids_of(&list(&server).unwrap());
+    assert_eq!((listed.len(), listed[0].as_str()), (120, "new"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(crate) fn api(server: &TestServer) -> ApiClient {
     let deadlines = Deadlines {
         connect: Duration::from_secs(1),
         stall: Duration::from_secs(2),
-        total: Duration::from_secs(3),
+        total: Duration::from_secs(6),
     };
     let token = ApiToken::new("user:1-sEcReT").unwrap();
     ApiClient::new(server.url(), token, deadlines, Arc::new(SystemClock)).unwrap()
