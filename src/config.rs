@@ -198,8 +198,8 @@ impl Config {
     }
 
     /// Where this mount's ids and staged uploads live: a directory below `state_dir` for the
-    /// accounts and hosts in use, so that two accounts, or an account and the demo, never share
-    /// any. Another token is another directory.
+    /// account that files are uploaded to, so that no file ever goes to another account, and a
+    /// file staged before a token was renewed, or another setting changed, is still found.
     pub fn state_dir_for_mount(&self) -> PathBuf {
         match self.purpose {
             Purpose::Demo => self.state_dir.join("demo"),
@@ -210,22 +210,39 @@ impl Config {
     /// 16 hexadecimal digits (64 bits: no collision among one user's accounts). Each part goes in
     /// with its length, so that no two lists of parts are the same bytes.
     fn namespace(&self) -> String {
+        let parts = match (&self.useapi_token, &self.runflow_token) {
+            (Some(token), _) => [
+                Some(self.useapi_url.as_str()),
+                Some(useapi_account(token)),
+                self.runway_email.as_deref(),
+            ],
+            (None, token) => [
+                Some(self.runflow_url.as_str()),
+                token.as_ref().map(ApiToken::expose),
+                self.runflow_organization.as_deref(),
+            ],
+        };
         let mut hash = Sha256::new();
-        for part in [
-            Some(self.useapi_url.as_str()),
-            Some(self.runflow_url.as_str()),
-            self.runway_email.as_deref(),
-            self.ltx_email.as_deref(),
-            self.runflow_organization.as_deref(),
-            self.useapi_token.as_ref().map(ApiToken::expose),
-            self.runflow_token.as_ref().map(ApiToken::expose),
-        ] {
+        for part in parts {
             let part = part.unwrap_or_default();
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
         short_hex(&hash.finalize())
     }
+}
+
+/// What of a useapi.net token names the account: `user:1234` of `user:1234-secret`. The whole
+/// token where it has another form.
+fn useapi_account(token: &ApiToken) -> &str {
+    let text = token.expose();
+    let account = text.split_once('-').map(|(account, _)| account);
+    account
+        .filter(|account| {
+            let number = account.strip_prefix("user:").unwrap_or_default();
+            !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        })
+        .unwrap_or(text)
 }
 
 /// The first 8 bytes of a hash as 16 hexadecimal digits.

@@ -307,19 +307,21 @@ fn debug_output_holds_no_token() {
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
+fn state_dir(world: World) -> PathBuf {
+    let world = world.env("XDG_STATE_HOME", "/s");
+    world.resolve().unwrap().state_dir_for_mount()
+}
+
 #[test]
-fn two_accounts_hosts_or_tokens_never_share_a_state_directory() {
-    let dir = |world: World| world.resolve().unwrap().state_dir_for_mount();
-    let at = |world: World| world.env("XDG_STATE_HOME", "/s");
+fn two_accounts_or_hosts_never_share_a_state_directory() {
     let dirs = [
-        dir(at(World::with_token())),
-        dir(at(World::with_token().env("USEAPI_TOKEN", "user:2-other"))),
-        dir(at(World::with_token().env("RUNWAY_EMAIL", "a@b.c"))),
-        dir(at(World::with_token().env("LTX_EMAIL", "a@b.c"))),
-        dir(at(
-            World::with_token().env("RUNFLOW_ORGANIZATION_ID", "a@b.c")
-        )),
-        dir(at(World::with_token().env("REELFS_USEAPI_URL", "http://h"))),
+        state_dir(World::with_token()),
+        state_dir(World::with_token().env("USEAPI_TOKEN", "user:2-other")),
+        state_dir(World::with_token().env("USEAPI_TOKEN", "of-another-form")),
+        state_dir(World::with_token().env("RUNWAY_EMAIL", "a@b.c")),
+        state_dir(World::with_token().env("REELFS_USEAPI_URL", "http://h")),
+        state_dir(World::empty().env("RUNFLOW_TOKEN", "rf-1")),
+        state_dir(World::empty().env("RUNFLOW_TOKEN", "rf-2")),
         World::empty()
             .env("XDG_STATE_HOME", "/s")
             .resolve_for(Purpose::Demo)
@@ -328,9 +330,17 @@ fn two_accounts_hosts_or_tokens_never_share_a_state_directory() {
     ];
     let distinct: std::collections::HashSet<_> = dirs.iter().collect();
     assert_eq!(distinct.len(), dirs.len(), "{dirs:?}");
-    assert_eq!(dirs[0], dir(at(World::with_token())), "the same twice");
     assert!(dirs.iter().all(|dir| dir.starts_with("/s/reelfs")));
     assert!(!dirs[0].to_string_lossy().contains("s3cret"));
+}
+
+#[test]
+fn staged_uploads_are_found_again_under_a_renewed_token_and_other_settings() {
+    let renewed = |token| state_dir(World::empty().env("USEAPI_TOKEN", token));
+    assert_eq!(renewed("user:7-old"), renewed("user:7-new"));
+    let before = state_dir(World::with_token());
+    assert_eq!(before, state_dir(World::with_token().env("LTX_EMAIL", "a@b.c")));
+    assert_eq!(before, state_dir(World::with_token().env("RUNFLOW_TOKEN", "rf")));
 }
 
 #[test]
