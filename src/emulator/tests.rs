@@ -1,5 +1,10 @@
 //! Every documented rule of every page, asked by a plain HTTP client over real sockets.
 
+mod asset_host;
+mod faults;
+mod ltx;
+mod media;
+mod runflow;
 mod runway;
 
 use std::sync::Arc;
@@ -83,6 +88,40 @@ impl Bench {
         };
         request.send().unwrap()
     }
+}
+
+#[test]
+fn a_given_port_is_the_first_of_three_in_a_row() {
+    let (port, emulator) = (20_000..60_000)
+        .step_by(7)
+        .find_map(|port| {
+            let listen = SocketAddr::from(([127, 0, 0, 1], port));
+            let config = EmulatorConfig {
+                listen,
+                ..EmulatorConfig::default()
+            };
+            Some((port, Emulator::start(config).ok()?))
+        })
+        .unwrap();
+    let at = |offset| format!("http://127.0.0.1:{}", port + offset);
+    let urls = [
+        emulator.useapi_url(),
+        emulator.runflow_url(),
+        emulator.asset_url(),
+    ];
+    assert_eq!(urls, [at(0), at(1), at(2)]);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let config = EmulatorConfig {
+        listen,
+        ..EmulatorConfig::default()
+    };
+    let error = Emulator::start(config).err().unwrap();
+    assert!(error.to_string().contains(&listen.to_string()), "{error}");
 }
 
 pub(super) fn header<'a>(response: &'a Response, name: &str) -> &'a str {
