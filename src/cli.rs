@@ -24,12 +24,13 @@ pub struct Cli {
 pub enum Command {
     /// Mount the libraries whose tokens are set, and return once the mount answers
     #[command(after_help = TOKENS)]
-    Mount(MountArgs),
+    Mount(Box<MountArgs>),
     /// Unmount, and wait until running uploads are finished
     Unmount(UnmountArgs),
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
-    Demo(DemoArgs),
+    Demo(Box<DemoArgs>),
+    // CHIEF: `Emulate(Box<...>)` of the emulator's own arguments goes here, with the same gate.
 }
 
 #[derive(Debug, Args)]
