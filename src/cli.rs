@@ -24,15 +24,15 @@ pub struct Cli {
 pub enum Command {
     /// Mount the libraries whose tokens are set, and return once the mount answers
     #[command(after_help = TOKENS)]
-    Mount(MountArgs),
+    Mount(Box<MountArgs>),
     /// Unmount, and wait until running uploads are finished
     Unmount(UnmountArgs),
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
-    Demo(DemoArgs),
+    Demo(Box<DemoArgs>),
     /// Serve sample services without mounting anything
     #[cfg(feature = "emulator")]
-    Emulate(crate::emulator::cli::EmulateArgs),
+    Emulate(Box<crate::emulator::cli::EmulateArgs>),
 }
 
 #[derive(Debug, Args)]

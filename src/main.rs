@@ -1,10 +1,10 @@
 //! The program: command line in, exit code out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reelfs::cli::{Cli, Command, MountArgs, Settings, UnmountArgs};
+use reelfs::cli::{Cli, Command, Settings, UnmountArgs};
 use reelfs::config::{Config, ConfigError, Environment, Purpose, state_dir_for_unmount};
 use reelfs::mount::{Urgency, stack::build_stack};
 use reelfs::{logging, mount};
@@ -31,11 +31,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Mount(MountArgs {
-            mountpoint,
-            foreground,
-            settings,
-        }) => mount_on(&mountpoint, foreground, &settings, Purpose::Accounts),
+        Command::Mount(args) => mount_on(
+            &args.mountpoint,
+            args.foreground,
+            &args.settings,
+            Purpose::Accounts,
+        ),
         Command::Unmount(args) => unmount(&args),
         #[cfg(feature = "emulator")]
         Command::Demo(args) => {
@@ -64,7 +65,7 @@ fn mount_on(
     let log = mount::run_in_background(mountpoint, &config)?;
     println!(
         "Mounted on {point}. Its log is {log}. To end it: reelfs unmount {point}",
-        point = mountpoint.display(),
+        point = std::path::absolute(mountpoint)?.display(),
         log = log.display()
     );
     Ok(())
@@ -84,7 +85,7 @@ fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {
 
 /// The demo's directory; made, unlike a mount point for real libraries.
 #[cfg(feature = "emulator")]
-fn demo_mountpoint(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+fn demo_mountpoint(given: Option<std::path::PathBuf>) -> anyhow::Result<std::path::PathBuf> {
     use anyhow::Context;
     let mountpoint = match given {
         Some(path) => path,

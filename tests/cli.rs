@@ -136,7 +136,11 @@ fn a_config_file_that_others_can_read_is_refused_with_the_command_that_mends_it(
 #[test]
 fn no_error_shows_a_secret_at_any_log_level() {
     let program = Program::new();
-    let cases: [(&[&str], &[(&str, &str)]); 4] = [
+    type Case = (
+        &'static [&'static str],
+        &'static [(&'static str, &'static str)],
+    );
+    let cases: [Case; 4] = [
         (&["mount", "/absent"], &[TOKEN]),
         (&["mount", "/absent", "-f"], &[TOKEN]),
         (&["mount", "."], &[("USEAPI_TOKEN", "s3cret \u{7f}")]),

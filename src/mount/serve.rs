@@ -206,7 +206,8 @@ impl Server<'_> {
 
     /// Until the mount answers, or is over before it did.
     fn await_answer(&mut self) -> Result<(), MountError> {
-        let limit = Instant::now() + ANSWER_LIMIT;
+        let mut limit = Instant::now() + ANSWER_LIMIT;
+        let mut failure = None;
         while self.stops == 0 && self.ended.is_none() {
             match self.next_before(limit) {
                 Some(Event::Answered(Ok(device))) => {
@@ -214,21 +215,30 @@ impl Server<'_> {
                     return Ok(());
                 }
                 Some(Event::Answered(Err(error))) => {
-                    return Err(MountError::Session {
-                        path: self.path.to_path_buf(),
-                        reason: error.to_string(),
-                    });
+                    // Someone may have unmounted it already: then the session's end, which is
+                    // no failure, comes right behind.
+                    limit = Instant::now() + GRACE;
+                    failure = Some(error);
                 }
                 Some(event) => self.note(event),
-                None => {
-                    return Err(MountError::NoAnswer {
-                        path: self.path.to_path_buf(),
-                        waited: ANSWER_LIMIT,
-                    });
-                }
+                None => return Err(self.no_answer(failure)),
             }
         }
         Ok(())
+    }
+
+    fn no_answer(&self, failure: Option<io::Error>) -> MountError {
+        let path = self.path.to_path_buf();
+        match failure {
+            Some(error) => MountError::Session {
+                path,
+                reason: error.to_string(),
+            },
+            None => MountError::NoAnswer {
+                path,
+                waited: ANSWER_LIMIT,
+            },
+        }
     }
 
     /// Until someone asks to stop or the session ends.

@@ -2,11 +2,18 @@
 //! because running uploads finish after the mount is gone from the tree.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::claim;
 use super::detach::{self, Urgency};
 use super::error::MountError;
 use super::{mountinfo, preflight};
+
+/// Whoever looks at a mount for a moment (a file manager, an indexer, `stat`) makes it busy for
+/// that moment; only what lasts longer is worth an error.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+const BUSY_RETRY: Duration = Duration::from_millis(50);
 
 /// Unmounts what reelfs mounted at `mountpoint`. `explain` is called with one line now and then
 /// while uploads are waited for.
@@ -29,7 +36,7 @@ pub fn unmount(
                 source_name: mount.source,
             });
         }
-        Some(_) => detach::unmount(&path, urgency)?,
+        Some(_) => detach(&path, urgency)?,
     }
     let waited = claim::await_release(state_dir, &path, &mut |pid| {
         explain(format!(
@@ -43,4 +50,14 @@ pub fn unmount(
         ));
     }
     Ok(())
+}
+
+fn detach(path: &Path, urgency: Urgency) -> Result<(), MountError> {
+    let limit = Instant::now() + BUSY_PATIENCE;
+    loop {
+        match detach::unmount(path, urgency) {
+            Err(MountError::Busy { .. }) if Instant::now() < limit => thread::sleep(BUSY_RETRY),
+            done => return done,
+        }
+    }
 }
