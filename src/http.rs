@@ -4,13 +4,22 @@
 
 pub mod api;
 pub mod asset;
+pub mod expiry;
+pub mod message;
+pub mod request;
 pub mod retry;
 pub mod secret;
+#[cfg(test)]
+pub(crate) mod test_server;
+pub mod upload;
 
 pub use api::ApiClient;
 pub use asset::AssetClient;
+pub use request::ApiRequest;
 pub use secret::{ApiToken, SignedUrl, UrlPolicy};
+pub use upload::{ApiUpload, UploadError};
 
+use std::sync::Once;
 use std::time::Duration;
 
 /// Time limits of every request. All are per mount.
@@ -33,6 +42,23 @@ impl Default for Deadlines {
         }
     }
 }
+
+/// What servers see of us in `User-Agent`.
+pub const USER_AGENT: &str = concat!("reelfs/", env!("CARGO_PKG_VERSION"));
+
+/// Makes rustls use ring. Call it before a client is built; more than once is harmless.
+pub fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error means that a provider stands already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// A client that could not be set up: no threads, no TLS roots.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot set up the HTTP client: {0}")]
+pub struct ClientError(pub String);
 
 /// Why a request got no usable answer. Never carries a URL's query or a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

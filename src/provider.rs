@@ -4,10 +4,13 @@
 //! Promise: every call blocks until it has an answer or its deadline passed, so it runs on a
 //! worker thread, never on a thread of the FUSE loop. A listing is whole or an error.
 
+mod failure;
 pub mod ltx;
 pub mod media_type;
+mod paging;
 pub mod runflow;
 pub mod runway;
+mod wire;
 
 use std::fmt;
 use std::fs::File;

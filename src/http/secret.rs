@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use url::{Host, Url};
 
+use super::expiry;
+
 /// An API token. Printed as `[token]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiToken(String);
@@ -55,6 +57,7 @@ impl SignedUrl {
     ) -> Result<Self, UrlError> {
         let url = Url::parse(text).map_err(|_| UrlError::NotAUrl)?;
         policy.check(&url)?;
+        let expires_at = expires_at.or_else(|| expiry::of_url(&url));
         Ok(Self { url, expires_at })
     }
 

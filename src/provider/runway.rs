@@ -1,1 +1,328 @@
-//! stub
+//! Runway by useapi.net: list, renew, upload, delete.
+//!
+//! Promises: a listing is whole or an error. Neighbouring pages are asked for with one asset of
+//! overlap; where that asset is not in both, something vanished between them and the listing is
+//! made again. The service shows [`MOST_LISTED`] assets of a kind at most; a library that reaches
+//! that is told once in the log. Nothing but the identity of an asset is required of an answer.
+//!
+//! Locks: `told` alone, never held across a request.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::failure::{self, Asked};
+use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
+use super::wire::{self, Oddities};
+use super::{Asset, AssetId, Library, Provider, ProviderError, Service, Upload};
+use crate::http::{ApiClient, ApiRequest, ApiUpload, TransportError};
+
+/// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
+const ASSETS: &str = "v1/runwayml/assets/";
+
+/// The page's largest `limit`.
+const PAGE: usize = 50;
+/// The page's largest `offset`.
+const LAST_OFFSET: usize = 1000;
+/// Pages start 49 apart, so that each begins with the last asset of the one before.
+const STEP: usize = PAGE - 1;
+/// 0, 49, ..., 980 are 21 pages, and 1000 is the last.
+const PAGES: usize = LAST_OFFSET.div_ceil(STEP) + 1;
+/// 1,050: what can be reached at all.
+pub const MOST_LISTED: usize = LAST_OFFSET + PAGE;
+
+/// See the module's head.
+pub struct RunwayProvider {
+    api: ApiClient,
+    email: Option<String>,
+    /// The libraries whose end the log was told cannot be reached.
+    told: Mutex<BTreeSet<Library>>,
+}
+
+/// An asset in either shape: "Retrieve assets" (list and single), "Upload asset" (`size`, `type`).
+/// All fields are optional there; what isn't needed here is not read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Item {
+    #[serde(deserialize_with = "wire::text")]
+    asset_id: Option<String>,
+    #[serde(deserialize_with = "wire::text")]
+    id: Option<String>,
+    #[serde(deserialize_with = "wire::time")]
+    created_at: Option<SystemTime>,
+    #[serde(deserialize_with = "wire::time")]
+    updated_at: Option<SystemTime>,
+    #[serde(deserialize_with = "wire::text")]
+    name: Option<String>,
+    #[serde(deserialize_with = "wire::text")]
+    url: Option<String>,
+    #[serde(deserialize_with = "wire::text")]
+    media_type: Option<String>,
+    #[serde(deserialize_with = "wire::size")]
+    file_size: Option<u64>,
+    #[serde(deserialize_with = "wire::size")]
+    size: Option<u64>,
+    #[serde(deserialize_with = "wire::text")]
+    file_ext_standardized: Option<String>,
+}
+
+impl Item {
+    /// What names the asset for ever: `id`, else the uuid in `assetId`, else `assetId`, else where
+    /// its bytes lie.
+    fn identity(&self) -> Option<AssetId> {
+        self.own_id().or_else(|| {
+            self.url
+                .as_deref()
+                .and_then(wire::place_of)
+                .map(AssetId::new)
+        })
+    }
+
+    fn own_id(&self) -> Option<AssetId> {
+        let of_asset_id = |asset_id: &str| match asset_id.rsplit_once("asset:") {
+            Some((_, uuid)) if !uuid.is_empty() => uuid.to_string(),
+            _ => asset_id.to_string(),
+        };
+        let id = self.id.clone();
+        id.or_else(|| self.asset_id.as_deref().map(of_asset_id))
+            .map(AssetId::new)
+    }
+
+    /// Whether the service says that this belongs to another library.
+    fn belongs_elsewhere(&self, library: Library) -> bool {
+        self.media_type.as_deref().is_some_and(|kind| {
+            kind != library.name() && Service::Runway.libraries().iter().any(|l| l.name() == kind)
+        })
+    }
+}
+
+impl RunwayProvider {
+    /// `email` names the account, needed where several are configured.
+    pub fn new(api: ApiClient, email: Option<String>) -> Self {
+        Self {
+            api,
+            email,
+            told: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    fn pass(&self, library: Library) -> Result<Pass, ProviderError> {
+        let mut pages: Vec<Vec<Item>> = Vec::new();
+        let mut width = 1;
+        while pages.len() < PAGES && pages.iter().all(|page| page.len() >= PAGE) {
+            let numbers: Vec<usize> = (pages.len()..PAGES).take(width).collect();
+            pages.extend(fetch_wave(&numbers, |number| {
+                self.page(library, (number * STEP).min(LAST_OFFSET))
+            })?);
+            width = (width * 2).min(WIDEST_WAVE);
+        }
+        if pages.len() == PAGES && pages.last().is_some_and(|page| page.len() >= PAGE) {
+            self.tell_of_limit(library);
+        }
+        let gap = find_gap(&pages);
+        let mut odd = Oddities::default();
+        let assets = dedupe(
+            pages
+                .into_iter()
+                .flatten()
+                .filter(|item| !item.belongs_elsewhere(library))
+                .filter_map(|item| self.asset(item, library, &mut odd)),
+        );
+        odd.warn(library);
+        Ok(Pass { assets, gap })
+    }
+
+    fn page(&self, library: Library, offset: usize) -> Result<Vec<Item>, ProviderError> {
+        let mut query = vec![
+            ("offset", offset.to_string()),
+            ("limit", PAGE.to_string()),
+            ("mediaType", library.name().to_string()),
+        ];
+        query.extend(self.email.clone().map(|email| ("email", email)));
+        let request = ApiRequest {
+            path: ASSETS,
+            query,
+            headers: vec![("content-type", "application/json")],
+            ..ApiRequest::default()
+        };
+        let answer = self.api.get(&request);
+        wire::objects(answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?)
+    }
+
+    fn tell_of_limit(&self, library: Library) {
+        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
+        if told.insert(library) {
+            log::warn!(
+                "{library}: the service shows {MOST_LISTED} assets at most; any beyond these can't be listed"
+            );
+        }
+    }
+
+    fn asset(&self, item: Item, library: Library, odd: &mut Oddities) -> Option<Asset> {
+        let Some(id) = item.identity() else {
+            odd.without_identity();
+            return None;
+        };
+        Some(Asset {
+            id,
+            library,
+            url: odd.url(item.url.as_deref(), None, &self.api.url_policy()),
+            locator: item.asset_id.unwrap_or_default(),
+            name: item.name,
+            mime_type: None,
+            extension: item.file_ext_standardized,
+            size_bytes: item.file_size.or(item.size),
+            created_at: item.created_at,
+            updated_at: item.updated_at,
+        })
+    }
+
+    /// Lists the asset's library for it: for assets that came without an `assetId`.
+    fn find_in_listing(&self, asset: &Asset) -> Result<Asset, ProviderError> {
+        let listed = self.list(asset.library)?;
+        let found = listed.into_iter().find(|listed| listed.id == asset.id);
+        found.ok_or(ProviderError::NotFound)
+    }
+
+    fn asset_request<'a>(&self, locator: &'a str) -> ApiRequest<'a> {
+        ApiRequest {
+            path: ASSETS,
+            id: Some(locator),
+            headers: vec![("content-type", "application/json")],
+            ..ApiRequest::default()
+        }
+    }
+
+    fn uploaded(&self, answer: Value, library: Library, name: &str) -> Option<Asset> {
+        let item: Item = wire::object(answer).ok()?;
+        item.own_id()?;
+        let mut odd = Oddities::default();
+        let asset = self.asset(item, library, &mut odd)?;
+        odd.warn(library);
+        Some(Asset {
+            name: asset.name.or_else(|| Some(name.to_string())),
+            ..asset
+        })
+    }
+}
+
+impl Provider for RunwayProvider {
+    fn service(&self) -> Service {
+        Service::Runway
+    }
+
+    fn list(&self, library: Library) -> Result<Vec<Asset>, ProviderError> {
+        if library.service() != Service::Runway {
+            return Err(ProviderError::Unsupported);
+        }
+        list_whole(library, || self.pass(library))
+    }
+
+    fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError> {
+        if asset.locator.is_empty() {
+            return self.find_in_listing(asset);
+        }
+        let answer = self.api.get(&self.asset_request(&asset.locator));
+        let item: Item =
+            wire::object(answer.map_err(|e| failure::of_call(Service::Runway, Asked::Asset, e))?)?;
+        let same_id = item.own_id().is_none_or(|id| id == asset.id);
+        let same_locator = item.asset_id.as_deref() == Some(asset.locator.as_str());
+        if !same_id && !same_locator {
+            return Err(ProviderError::Malformed(
+                "another asset than the one asked for".into(),
+            ));
+        }
+        let item = Item {
+            id: Some(asset.id.to_string()),
+            asset_id: Some(asset.locator.clone()),
+            ..item
+        };
+        let mut odd = Oddities::default();
+        let fresh = self.asset(item, asset.library, &mut odd);
+        odd.warn(asset.library);
+        fresh.ok_or(ProviderError::NotFound)
+    }
+
+    fn upload(&self, upload: Upload<'_>) -> Result<Asset, ProviderError> {
+        if !upload.library.takes_uploads() {
+            return Err(ProviderError::Unsupported);
+        }
+        let mut query = vec![("name", upload.name.to_string())];
+        query.extend(self.email.clone().map(|email| ("email", email)));
+        let request = ApiRequest {
+            path: ASSETS,
+            query,
+            ..ApiRequest::default()
+        };
+        let body = ApiUpload {
+            content_type: upload.content_type,
+            body: upload.body,
+            size_bytes: upload.size_bytes,
+            sent_bytes: upload.sent_bytes,
+        };
+        let answer = self
+            .api
+            .upload(&request, body)
+            .map_err(|e| failure::of_upload(Service::Runway, e))?;
+        // The work is done, only its name is unknown: the caller finds it in the listing.
+        self.uploaded(answer, upload.library, upload.name)
+            .ok_or_else(|| {
+                ProviderError::AnswerLost(TransportError::Malformed {
+                    host: self.api.host().to_string(),
+                    what: "an upload's answer without the asset's id".into(),
+                })
+            })
+    }
+
+    /// `DELETE assets/<assetId>`, answered by `{"success": boolean}`.
+    fn delete(&self, asset: &Asset) -> Result<(), ProviderError> {
+        let listed;
+        let asset = if asset.locator.is_empty() {
+            listed = self.find_in_listing(asset)?;
+            &listed
+        } else {
+            asset
+        };
+        let request = ApiRequest {
+            headers: Vec::new(),
+            ..self.asset_request(&asset.locator)
+        };
+        let answer = self.api.delete(&request);
+        let answer = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Asset, e))?;
+        match answer["success"].as_bool() {
+            Some(true) => Ok(()),
+            None if answer.is_null() => Ok(()),
+            Some(false) => Err(ProviderError::Refused {
+                status: 200,
+                message: "the service did not delete it".into(),
+            }),
+            None => Err(ProviderError::Malformed(
+                "a deletion that says nothing of its success".into(),
+            )),
+        }
+    }
+}
+
+/// Where neighbouring pages don't meet: the last asset of each full page must stand in the next,
+/// and nothing may follow a short page.
+fn find_gap(pages: &[Vec<Item>]) -> Option<String> {
+    pages.windows(2).enumerate().find_map(|(number, pair)| {
+        let (page, next) = (&pair[0], &pair[1]);
+        if page.len() < PAGE {
+            let more = !next.is_empty();
+            return more.then(|| format!("page {} follows a short one", number + 2));
+        }
+        let last = page.last().and_then(Item::identity)?;
+        let meets = next
+            .iter()
+            .any(|item| item.identity().as_ref() == Some(&last));
+        (!meets).then(|| format!("pages {} and {} don't meet", number + 1, number + 2))
+    })
+}
+
+#[cfg(test)]
+#[path = "runway_tests.rs"]
+mod tests;

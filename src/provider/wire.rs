@@ -1,0 +1,186 @@
+//! How fields of the services' answers are read: a field of a wrong type counts as missing, so
+//! that one odd asset does not cost a whole listing.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{Library, ProviderError};
+use crate::http::secret::UrlError;
+use crate::http::{SignedUrl, UrlPolicy};
+use crate::timestamp::{from_epoch_ms, parse_rfc3339};
+
+/// Any type, or missing where it isn't of this type.
+pub fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    Ok(T::deserialize(Value::deserialize(deserializer)?).ok())
+}
+
+/// A text that says something.
+pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text: Option<String> = lenient(deserializer)?;
+    Ok(text.filter(|text| !text.trim().is_empty()))
+}
+
+/// A size in bytes: an integer in `0..=i64::MAX`, which is what a file's size may be.
+pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let size: Option<u64> = lenient(deserializer)?;
+    Ok(size.filter(|size| i64::try_from(*size).is_ok()))
+}
+
+/// RFC 3339, or milliseconds since 1970 as a number.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => parse_rfc3339(&text),
+        Value::Number(ms) => ms.as_u64().and_then(from_epoch_ms),
+        _ => None,
+    })
+}
+
+/// Milliseconds since 1970, as a string of digits or a number.
+pub fn epoch_ms<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SystemTime>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text.trim().parse().ok().and_then(from_epoch_ms),
+        Value::Number(ms) => ms.as_u64().and_then(from_epoch_ms),
+        _ => None,
+    })
+}
+
+/// The objects of a page's array; an array that holds anything else is no page.
+pub fn objects<T: serde::de::DeserializeOwned>(items: Value) -> Result<Vec<T>, ProviderError> {
+    let Value::Array(items) = items else {
+        return Err(ProviderError::Malformed(
+            "a page that isn't a list of assets".into(),
+        ));
+    };
+    items.into_iter().map(object).collect()
+}
+
+/// One object.
+pub fn object<T: serde::de::DeserializeOwned>(item: Value) -> Result<T, ProviderError> {
+    let unreadable = || ProviderError::Malformed("an asset that isn't an object".into());
+    if !item.is_object() {
+        return Err(unreadable());
+    }
+    T::deserialize(item).map_err(|_| unreadable())
+}
+
+/// Host and path: what stays of a URL when it is signed anew.
+pub fn place_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    Some(format!("{}{}", url.host_str()?, url.path()))
+}
+
+/// What was odd about the assets of one listing; said once a listing, not once an asset.
+#[derive(Debug, Default)]
+pub struct Oddities {
+    without_identity: usize,
+    bad_urls: usize,
+    last_bad_url: Option<UrlError>,
+}
+
+impl Oddities {
+    pub fn without_identity(&mut self) {
+        self.without_identity += 1;
+    }
+
+    /// The URL, where the policy allows it.
+    pub fn url(
+        &mut self,
+        text: Option<&str>,
+        expires_at: Option<SystemTime>,
+        policy: &UrlPolicy,
+    ) -> Option<SignedUrl> {
+        match SignedUrl::parse(text?, expires_at, policy) {
+            Ok(url) => Some(url),
+            Err(why) => {
+                self.bad_urls += 1;
+                self.last_bad_url = Some(why);
+                None
+            }
+        }
+    }
+
+    pub fn warn(&self, library: Library) {
+        if self.without_identity > 0 {
+            log::warn!(
+                "{library}: {} asset(s) without any id are not shown",
+                self.without_identity
+            );
+        }
+        if let Some(why) = self.last_bad_url {
+            log::warn!(
+                "{library}: {} asset(s) have a URL that is not used: {why}",
+                self.bad_urls
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sized(value: Value) -> Option<u64> {
+        size(value).unwrap()
+    }
+
+    #[test]
+    fn only_a_whole_number_that_a_file_may_have_is_a_size() {
+        assert_eq!(sized(json!(0)), Some(0));
+        assert_eq!(sized(json!(i64::MAX)), Some(i64::MAX as u64));
+        for odd in [
+            json!(u64::MAX),
+            json!(-1),
+            json!(1.5),
+            json!("12"),
+            json!(null),
+            json!({}),
+        ] {
+            assert_eq!(sized(odd.clone()), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn times_are_text_or_milliseconds() {
+        let at = |value| time(value).unwrap();
+        assert_eq!(
+            at(json!("2024-08-01T01:02:03.456Z")),
+            from_epoch_ms(1_722_474_123_456)
+        );
+        assert_eq!(
+            at(json!(1_722_474_123_456u64)),
+            from_epoch_ms(1_722_474_123_456)
+        );
+        assert_eq!(at(json!("soon")), None);
+        assert_eq!(at(json!([])), None);
+        assert_eq!(
+            epoch_ms(json!("1748919477350")).unwrap(),
+            from_epoch_ms(1_748_919_477_350)
+        );
+        assert_eq!(epoch_ms(json!("-1")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_url_that_is_not_allowed_is_left_out_and_counted() {
+        let policy = UrlPolicy::for_api(&"https://api.example".parse().unwrap());
+        let mut odd = Oddities::default();
+        assert!(
+            odd.url(Some("https://cdn.example/a?s=1"), None, &policy)
+                .is_some()
+        );
+        assert!(
+            odd.url(Some("http://127.0.0.1/a?s=1"), None, &policy)
+                .is_none()
+        );
+        assert!(odd.url(None, None, &policy).is_none());
+        assert_eq!(odd.bad_urls, 1);
+    }
+}
