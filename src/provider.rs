@@ -10,6 +10,8 @@ pub mod media_type;
 mod paging;
 pub mod runflow;
 pub mod runway;
+#[cfg(test)]
+mod test_api;
 mod wire;
 
 use std::fmt;

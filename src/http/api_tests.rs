@@ -145,6 +145,19 @@ fn a_refused_connection_says_so() {
 }
 
 #[test]
+fn a_peer_that_does_not_speak_tls_cannot_be_connected_to() {
+    let server = TestServer::start(|_| json(200, "{}"));
+    let deadlines = Deadlines {
+        total: Duration::from_millis(200),
+        ..short()
+    };
+    let url = server.url().as_str().replace("http:", "https:");
+    let error = client_at(&url, deadlines).get(&page()).unwrap_err();
+    assert!(matches!(error, TransportError::Connect { .. }), "{error}");
+    assert_eq!(server.count(), 0, "the token went nowhere");
+}
+
+#[test]
 fn verdicts_are_not_asked_for_twice() {
     for code in [400, 401, 402, 403, 404, 409, 410, 422, 501, 596] {
         let server = TestServer::replying(vec![json(code, r#"{"error":"no"}"#)]);

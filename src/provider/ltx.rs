@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::failure::{self, Asked};
 use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
-use super::wire::{self, Oddities};
+use super::wire::{self, Oddities, Told};
 use super::{Asset, AssetId, Library, Provider, ProviderError, Service};
 use crate::http::{ApiClient, ApiRequest};
 
@@ -33,6 +33,7 @@ const MOST_ASSETS: usize = MOST_PAGES * PAGE;
 pub struct LtxProvider {
     api: ApiClient,
     email: Option<String>,
+    told: Told,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,7 +89,11 @@ struct Page {
 impl LtxProvider {
     /// `email` names the account, needed where several are configured.
     pub fn new(api: ApiClient, email: Option<String>) -> Self {
-        Self { api, email }
+        Self {
+            api,
+            email,
+            told: Told::default(),
+        }
     }
 
     fn pass(&self, library: Library) -> Result<Pass, ProviderError> {
@@ -181,7 +186,7 @@ impl LtxProvider {
             .into_iter()
             .filter_map(|item| self.asset(item, library, number, &mut odd))
             .collect();
-        odd.warn(library);
+        odd.warn(library, &self.told);
         Ok(Page {
             number,
             items: count,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::failure::{self, Asked};
-use super::wire::{self, Oddities};
+use super::wire::{self, Oddities, Told};
 use super::{Asset, AssetId, Library, Provider, ProviderError, Service};
 use crate::http::{ApiClient, ApiRequest};
 
@@ -19,6 +19,7 @@ const ASSETS: &str = "v1/assets/";
 pub struct RunflowProvider {
     api: ApiClient,
     organization: Option<String>,
+    told: Told,
 }
 
 /// "Get asset": every field may be null.
@@ -45,7 +46,11 @@ struct Item {
 impl RunflowProvider {
     /// `organization` goes with every call as `X-Organization-Id`.
     pub fn new(api: ApiClient, organization: Option<String>) -> Self {
-        Self { api, organization }
+        Self {
+            api,
+            organization,
+            told: Told::default(),
+        }
     }
 }
 
@@ -82,7 +87,7 @@ impl Provider for RunflowProvider {
         }
         let mut odd = Oddities::default();
         let url = odd.url(item.url.as_deref(), None, &self.api.url_policy());
-        odd.warn(Library::Runflow);
+        odd.warn(Library::Runflow, &self.told);
         Ok(Asset {
             id: id.clone(),
             library: Library::Runflow,

@@ -4,11 +4,7 @@
 //! overlap; where that asset is not in both, something vanished between them and the listing is
 //! made again. The service shows [`MOST_LISTED`] assets of a kind at most; a library that reaches
 //! that is told once in the log. Nothing but the identity of an asset is required of an answer.
-//!
-//! Locks: `told` alone, never held across a request.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -16,7 +12,7 @@ use serde_json::Value;
 
 use super::failure::{self, Asked};
 use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
-use super::wire::{self, Oddities};
+use super::wire::{self, Oddities, Told};
 use super::{Asset, AssetId, Library, Provider, ProviderError, Service, Upload};
 use crate::http::{ApiClient, ApiRequest, ApiUpload, TransportError};
 
@@ -38,8 +34,7 @@ pub const MOST_LISTED: usize = LAST_OFFSET + PAGE;
 pub struct RunwayProvider {
     api: ApiClient,
     email: Option<String>,
-    /// The libraries whose end the log was told cannot be reached.
-    told: Mutex<BTreeSet<Library>>,
+    told: Told,
 }
 
 /// An asset in either shape: "Retrieve assets" (list and single), "Upload asset" (`size`, `type`).
@@ -105,7 +100,7 @@ impl RunwayProvider {
         Self {
             api,
             email,
-            told: Mutex::new(BTreeSet::new()),
+            told: Told::default(),
         }
     }
 
@@ -120,7 +115,9 @@ impl RunwayProvider {
             width = (width * 2).min(WIDEST_WAVE);
         }
         if pages.len() == PAGES && pages.last().is_some_and(|page| page.len() >= PAGE) {
-            self.tell_of_limit(library);
+            self.told.warn_once(format!(
+                "{library}: the service shows {MOST_LISTED} assets at most; any beyond these can't be listed"
+            ));
         }
         let gap = find_gap(&pages);
         let mut odd = Oddities::default();
@@ -131,7 +128,7 @@ impl RunwayProvider {
                 .filter(|item| !item.belongs_elsewhere(library))
                 .filter_map(|item| self.asset(item, library, &mut odd)),
         );
-        odd.warn(library);
+        odd.warn(library, &self.told);
         Ok(Pass { assets, gap })
     }
 
@@ -150,15 +147,6 @@ impl RunwayProvider {
         };
         let answer = self.api.get(&request);
         wire::objects(answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?)
-    }
-
-    fn tell_of_limit(&self, library: Library) {
-        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
-        if told.insert(library) {
-            log::warn!(
-                "{library}: the service shows {MOST_LISTED} assets at most; any beyond these can't be listed"
-            );
-        }
     }
 
     fn asset(&self, item: Item, library: Library, odd: &mut Oddities) -> Option<Asset> {
@@ -201,7 +189,7 @@ impl RunwayProvider {
         item.own_id()?;
         let mut odd = Oddities::default();
         let asset = self.asset(item, library, &mut odd)?;
-        odd.warn(library);
+        odd.warn(library, &self.told);
         Some(Asset {
             name: asset.name.or_else(|| Some(name.to_string())),
             ..asset
@@ -242,7 +230,7 @@ impl Provider for RunwayProvider {
         };
         let mut odd = Oddities::default();
         let fresh = self.asset(item, asset.library, &mut odd);
-        odd.warn(asset.library);
+        odd.warn(asset.library, &self.told);
         fresh.ok_or(ProviderError::NotFound)
     }
 

@@ -1,6 +1,8 @@
 //! How fields of the services' answers are read: a field of a wrong type counts as missing, so
 //! that one odd asset does not cost a whole listing.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer};
@@ -107,19 +109,39 @@ impl Oddities {
         }
     }
 
-    pub fn warn(&self, library: Library) {
+    pub fn warn(&self, library: Library, told: &Told) {
         if self.without_identity > 0 {
-            log::warn!(
+            told.warn_once(format!(
                 "{library}: {} asset(s) without any id are not shown",
                 self.without_identity
-            );
+            ));
         }
         if let Some(why) = self.last_bad_url {
-            log::warn!(
+            told.warn_once(format!(
                 "{library}: {} asset(s) have a URL that is not used: {why}",
                 self.bad_urls
-            );
+            ));
         }
+    }
+}
+
+/// What the log was told already: a listing is made every half minute, its oddities stay the same.
+/// One lock, held for no I/O.
+#[derive(Debug, Default)]
+pub struct Told(Mutex<BTreeSet<String>>);
+
+/// Texts remembered; then further ones are kept out of the log.
+const MOST_TOLD: usize = 1_000;
+
+impl Told {
+    /// Logs a warning, the first time only. Returns whether it did.
+    pub fn warn_once(&self, text: String) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if told.len() >= MOST_TOLD || told.contains(&text) {
+            return false;
+        }
+        log::warn!("{text}");
+        told.insert(text)
     }
 }
 
@@ -182,5 +204,13 @@ mod tests {
         );
         assert!(odd.url(None, None, &policy).is_none());
         assert_eq!(odd.bad_urls, 1);
+    }
+
+    #[test]
+    fn the_log_is_told_once() {
+        let told = Told::default();
+        assert!(told.warn_once("a".into()));
+        assert!(!told.warn_once("a".into()));
+        assert!(told.warn_once("b".into()));
     }
 }
