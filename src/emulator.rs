@@ -14,6 +14,7 @@ mod admin;
 mod answer;
 mod asset;
 mod asset_host;
+pub mod cli;
 mod content;
 mod fault;
 mod grammar;
@@ -30,6 +31,7 @@ mod sample;
 mod server;
 mod shared;
 mod sign;
+mod synthetic;
 mod upload_type;
 
 use std::io;
@@ -48,8 +50,9 @@ pub use content::Content;
 pub use fault::{Effect, ErrorBody, Fault};
 pub use grammar::FaultSyntaxError;
 pub use link::Link;
-pub use request_log::LoggedRequest;
+pub use request_log::{LoggedRequest, RequestWatch};
 pub use sample::{SAMPLE_FILES, SAMPLE_RUNFLOW_IDS, SampleFile};
+pub use synthetic::synthetic_runflow_id;
 
 use crate::clock::{Clock, SystemClock};
 use fault::Faults;
@@ -89,6 +92,7 @@ pub struct EmulatorConfig {
     pub max_upload_bytes: u64,
     /// What times and expiries go by.
     pub clock: Arc<dyn Clock>,
+    pub on_request: Option<RequestWatch>,
 }
 
 impl Default for EmulatorConfig {
@@ -103,6 +107,7 @@ impl Default for EmulatorConfig {
             link: Link::LOOPBACK,
             max_upload_bytes: 1024 * 1024 * 1024,
             clock: Arc::new(SystemClock),
+            on_request: None,
         }
     }
 }
@@ -283,6 +288,12 @@ impl Emulator {
         self.shared.settings().url_lifetime = lifetime;
     }
 
+    /// How old, by the emulator's clock, an asset has to be before Runway's list shows it; the
+    /// call for the single asset has it at once.
+    pub fn set_listing_lag(&self, lag: Duration) {
+        self.shared.settings().listing_lag = lag;
+    }
+
     /// For connections accepted from now on.
     pub fn set_link(&self, link: Link) {
         self.shared.settings().link = link;
@@ -334,8 +345,10 @@ fn shared_state(config: EmulatorConfig, asset_url: String) -> Shared {
         settings: Mutex::new(Settings {
             url_lifetime: config.url_lifetime,
             link: config.link,
+            listing_lag: Duration::ZERO,
         }),
         faults: Faults::default(),
+        on_request: config.on_request,
         log: request_log::RequestLog::default(),
         counters: Counters::default(),
         nonces: AtomicU64::new(1),

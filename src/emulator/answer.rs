@@ -28,6 +28,35 @@ pub(super) enum Framing {
     Chunked,
 }
 
+/// A refusal in the words of useapi.net's envelope.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub status: u16,
+    pub message: String,
+}
+
+impl Refused {
+    pub fn new(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+}
+
+/// Of a parameter that is not as the page says.
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        Self::new(400, message)
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        Answer::useapi_error(refused.status, &refused.message)
+    }
+}
+
 impl Answer {
     pub fn of(status: u16, content_type: &str, content: Content) -> Self {
         let mut answer = Self {
@@ -80,8 +109,13 @@ impl Answer {
         Self::json(status, &json!({"error": message, "code": status}))
     }
 
-    /// Runflow's error shape. `errors` names the field that is wrong, if one is.
-    pub fn runflow_error(status: u16, code: &str, message: &str, errors: Value) -> Self {
+    /// Runflow's error shape, without an error of a single field.
+    pub fn runflow_error(status: u16, code: &str, message: &str) -> Self {
+        Self::runflow_invalid(status, code, message, Value::Null)
+    }
+
+    /// Runflow's error shape; `errors` says which field is wrong.
+    pub fn runflow_invalid(status: u16, code: &str, message: &str, errors: Value) -> Self {
         let page = json!({"code": code, "message": message, "errors": errors});
         Self::json(status, &page)
     }

@@ -12,7 +12,7 @@ use super::upload_type;
 pub const ABSENT: &str = "\u{0}absent";
 
 /// An asset of Runway; see seed pages "Retrieve assets".
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunwayAsset {
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::HostKind;
 use super::answer::{Answer, Framing};
+use super::asset::RunwayAsset;
 use super::content::mix;
 
 /// A fault: build it with [`Fault::at`], end with [`Fault::does`].
@@ -46,7 +47,8 @@ pub enum Effect {
     Redirect(String),
     /// The connection is closed instead of an answer, without the work done.
     DropBeforeAnswer,
-    /// The connection is closed after so many bytes of the request's body, without the work done.
+    /// The connection is closed once at least so many bytes of the request's body arrived (or all
+    /// of them), without the work done.
     DropWhileReceiving(u64),
     /// The work is done, then the connection is closed instead of an answer.
     AnswerLostAfterWork,
@@ -73,6 +75,10 @@ pub enum Effect {
     WrongLength(i64),
     /// No Content-Length: chunks.
     Chunked,
+    /// The usual answer; then this asset appears in Runway, so that later pages shift.
+    ThenAdd(Box<RunwayAsset>),
+    /// The usual answer; then the asset with this id is gone, so that later pages shift.
+    ThenRemove(String),
     /// This header, lower-case, in place of the answer's own.
     SetHeader(String, String),
 }
@@ -256,9 +262,7 @@ fn error_answer(status: u16, body: ErrorBody, host: HostKind) -> Answer {
     let message = format!("Fault {status} on demand.");
     match (body, host) {
         (ErrorBody::Json, HostKind::Useapi) => Answer::useapi_error(status, &message),
-        (ErrorBody::Json, HostKind::Runflow) => {
-            Answer::runflow_error(status, "fault", &message, Value::Null)
-        }
+        (ErrorBody::Json, HostKind::Runflow) => Answer::runflow_error(status, "fault", &message),
         (ErrorBody::Json, HostKind::Asset) | (ErrorBody::Xml, _) => {
             Answer::xml(status, "Fault", &message)
         }

@@ -1,25 +1,22 @@
-//! Faults as text, for `--fault` and `/_emulator/faults`:
-//!
-//! ```text
-//! HOST:METHOD:PATH:COUNT:EFFECT[,retry-after=SECONDS]
-//!
-//! HOST    useapi | runflow | asset
-//! METHOD  GET, POST, ..., or * for any
-//! PATH    a part of path and query as in the request line, without ':'; empty or * for any
-//! COUNT   N    the first N requests     M+N  N requests after M
-//!         *    all                      %N   about N of 1,000
-//! EFFECT  status=CODE | html=CODE | empty=CODE | drop | drop-receiving=BYTES | lose-answer |
-//!         silent | delay-ms=N | cut=BYTES | slow=BYTES_PER_S | malformed | wrong-types |
-//!         ignore-range | wrong-range | changed-etag | length=+N or -N | chunked | redirect=URL
-//! ```
-//!
-//! `asset:GET:/path:3:status=503,retry-after=1`
+//! Faults as text, for `--fault` and `/_emulator/faults`; see [`GRAMMAR`]. Pure.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::HostKind;
 use super::fault::{Effect, ErrorBody, Fault};
+
+/// What can be written, for `--help`.
+pub(super) const GRAMMAR: &str = "\
+A fault, HOST:METHOD:PATH:COUNT:EFFECT[,retry-after=SECONDS]; may be given several times
+  HOST    useapi | runflow | asset
+  METHOD  GET, POST, ..., or * for any
+  PATH    a part of path and query as in the request line, without ':'; empty or * for any
+  COUNT   N: the first N requests; M+N: N requests after M; *: all; %N: about N of 1,000
+  EFFECT  status=CODE | html=CODE | empty=CODE | drop | drop-receiving=BYTES | lose-answer |
+          silent | delay-ms=N | cut=BYTES | slow=BYTES_PER_S | malformed | wrong-types |
+          ignore-range | wrong-range | changed-etag | length=+N or -N | chunked | redirect=URL
+Example: asset:GET:/path:3:status=503,retry-after=1";
 
 /// Why a text is no fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::answer::{Answer, Refused};
 use super::asset::LtxAsset;
 use super::library::{Held, LTX_THUMBNAIL, patched};
 use super::query::Query;
@@ -20,15 +20,15 @@ const LIMIT: u64 = 100;
 
 pub(super) fn answer(shared: &Shared, request: &ApiRequest) -> Answer {
     if request.method != Method::GET {
-        return wrong_method("GET");
+        return wrong_method(&[Method::GET]);
     }
     shared
         .authorized(request)
-        .and_then(|()| list(shared, request).map_err(|message| Answer::useapi_error(400, &message)))
-        .unwrap_or_else(|refusal| refusal)
+        .and_then(|()| list(shared, request))
+        .map_or_else(Answer::from, |page| Answer::json(200, &page))
 }
 
-fn list(shared: &Shared, request: &ApiRequest) -> Result<Answer, String> {
+fn list(shared: &Shared, request: &ApiRequest) -> Result<Value, Refused> {
     let query = Query::parse(&request.query, &["email", "page", "limit", "filter"])?;
     let account = shared.account(&query)?;
     let page = query.number("page", 1..=u64::from(u32::MAX))?.unwrap_or(1);
@@ -56,7 +56,7 @@ fn list(shared: &Shared, request: &ApiRequest) -> Result<Answer, String> {
         "totalPages": total.div_ceil(limit),
         "currentPage": page,
     });
-    Ok(Answer::json(200, &json!({"items": items, "meta": meta})))
+    Ok(json!({"items": items, "meta": meta}))
 }
 
 fn described(shared: &Shared, held: &Held<LtxAsset>, account: &str) -> Value {

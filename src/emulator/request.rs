@@ -32,8 +32,9 @@ impl ApiRequest {
 }
 
 /// 405 with what is allowed, in useapi.net's error envelope.
-pub(super) fn wrong_method(allowed: &str) -> Answer {
-    Answer::useapi_error(405, "Method not allowed.").with(header::ALLOW, allowed)
+pub(super) fn wrong_method(allowed: &[Method]) -> Answer {
+    let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    Answer::useapi_error(405, "Method not allowed.").with(header::ALLOW, &allowed.join(", "))
 }
 
 /// `%40` is `@`; an escape that isn't one stays.

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::HostKind;
+use super::sign::epoch_ms;
 
 /// Entries kept at most.
 const LIMIT: usize = 200_000;
@@ -18,7 +19,8 @@ const LIMIT: usize = 200_000;
 /// One request as the emulator saw it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoggedRequest {
-    #[serde(skip)]
+    /// By the emulator's clock, to the millisecond in JSON.
+    #[serde(rename = "at_ms", serialize_with = "as_epoch_ms")]
     pub at: SystemTime,
     pub host: HostKind,
     pub method: String,
@@ -34,11 +36,18 @@ pub struct LoggedRequest {
     pub connection_id: u64,
 }
 
+fn as_epoch_ms<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(epoch_ms(*at))
+}
+
 impl LoggedRequest {
     pub fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
     }
 }
+
+/// Told of each request when its answer begins or its connection was dropped. Must not block.
+pub type RequestWatch = Arc<dyn Fn(&LoggedRequest) + Send + Sync>;
 
 /// An entry that is still being written.
 #[derive(Debug)]

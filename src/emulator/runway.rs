@@ -8,10 +8,10 @@ use hyper::Method;
 use hyper::header;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::answer::{Answer, Refused};
 use super::asset::RunwayAsset;
 use super::content::Content;
-use super::library::{self, Held, RUNWAY_PREVIEW, patched, rfc3339_ms};
+use super::library::{Held, Library, RUNWAY_PREVIEW, patched, rfc3339_ms};
 use super::query::Query;
 use super::request::{ApiRequest, wrong_method};
 use super::shared::Shared;
@@ -23,50 +23,45 @@ const USERNAME: &str = "emulated-studio";
 /// `rest` is what follows `/v1/runwayml/assets` in the path, decoded.
 pub(super) fn answer(shared: &Shared, request: &ApiRequest, rest: &str) -> Answer {
     let asset_id = rest.strip_prefix('/').unwrap_or(rest);
-    let answer = match (asset_id, &request.method) {
-        ("", &Method::GET) => shared
-            .authorized(request)
-            .and_then(|()| list(shared, request)),
-        ("", &Method::POST) => shared
-            .authorized(request)
-            .and_then(|()| upload(shared, request)),
-        ("", _) => return wrong_method("GET, POST"),
-        (id, &Method::GET) => shared
-            .authorized(request)
-            .and_then(|()| one(shared, request, id)),
-        (id, &Method::DELETE) => shared
-            .authorized(request)
-            .and_then(|()| delete(shared, request, id)),
-        _ => return wrong_method("GET, DELETE"),
+    let allowed: &[Method] = match asset_id {
+        "" => &[Method::GET, Method::POST],
+        _ => &[Method::GET, Method::DELETE],
     };
-    answer.unwrap_or_else(|refusal| refusal)
+    if !allowed.contains(&request.method) {
+        return wrong_method(allowed);
+    }
+    shared
+        .authorized(request)
+        .and_then(|()| match (asset_id, request.method == Method::GET) {
+            ("", true) => list(shared, request),
+            ("", false) => upload(shared, request),
+            (id, true) => one(shared, request, id),
+            (id, false) => delete(shared, request, id),
+        })
+        .map_or_else(Answer::from, |page| Answer::json(200, &page))
 }
 
-fn refused(message: String) -> Answer {
-    Answer::useapi_error(400, &message)
+fn not_found() -> Refused {
+    Refused::new(404, "Not found.")
 }
 
-fn not_found() -> Answer {
-    Answer::useapi_error(404, "Not found.")
-}
-
-fn list(shared: &Shared, request: &ApiRequest) -> Result<Answer, Answer> {
+fn list(shared: &Shared, request: &ApiRequest) -> Result<Value, Refused> {
     let known = ["email", "offset", "limit", "mediaType"];
-    let query = Query::parse(&request.query, &known).map_err(refused)?;
-    let account = shared.account(&query).map_err(refused)?;
-    query.required("offset").map_err(refused)?;
-    query.required("limit").map_err(refused)?;
-    let offset = query.number("offset", 0..=1000).map_err(refused)?;
-    let limit = query.number("limit", 1..=50).map_err(refused)?;
-    let media_type = query
-        .one_of("mediaType", &["video", "image", "audio"])
-        .map_err(refused)?;
+    let query = Query::parse(&request.query, &known)?;
+    let account = shared.account(&query)?;
+    query.required("offset")?;
+    query.required("limit")?;
+    let offset = query.number("offset", 0..=1000)?;
+    let limit = query.number("limit", 1..=50)?;
+    let media_type = query.one_of("mediaType", &["video", "image", "audio"])?;
+    let (lag, now) = (shared.settings().listing_lag, shared.now());
     let library = shared.library();
     let page: Vec<Value> = library
         .runway
         .iter()
         .rev()
         .filter(|held| shared.account_of(&held.asset.account) == account)
+        .filter(|held| held.created_at + lag <= now)
         .filter(|held| media_type.is_none_or(|wanted| held.asset.media_type == wanted))
         .skip(offset.unwrap_or(0) as usize)
         .take(limit.unwrap_or(0) as usize)
@@ -78,51 +73,55 @@ fn list(shared: &Shared, request: &ApiRequest) -> Result<Answer, Answer> {
             patched(item, &held.asset.patch)
         })
         .collect();
-    Ok(Answer::json(200, &Value::Array(page)))
+    Ok(Value::Array(page))
 }
 
-fn one(shared: &Shared, request: &ApiRequest, asset_id: &str) -> Result<Answer, Answer> {
-    Query::parse(&request.query, &[]).map_err(refused)?;
+fn one(shared: &Shared, request: &ApiRequest, asset_id: &str) -> Result<Value, Refused> {
+    Query::parse(&request.query, &[])?;
     let library = shared.library();
-    let held = library
-        .runway
-        .iter()
-        .find(|held| shared.runway_asset_id(held) == asset_id)
-        .ok_or_else(not_found)?;
-    let page = patched(described(shared, &library, held), &held.asset.patch);
-    Ok(Answer::json(200, &page))
+    let held = found(shared, &library, asset_id).ok_or_else(not_found)?;
+    Ok(patched(
+        described(shared, &library, held),
+        &held.asset.patch,
+    ))
 }
 
-fn delete(shared: &Shared, request: &ApiRequest, asset_id: &str) -> Result<Answer, Answer> {
-    Query::parse(&request.query, &[]).map_err(refused)?;
+fn found<'a>(
+    shared: &Shared,
+    library: &'a Library,
+    asset_id: &str,
+) -> Option<&'a Held<RunwayAsset>> {
+    let (_, id) = asset_id.rsplit_once("-asset:")?;
+    let mut assets = library.runway.iter();
+    assets.find(|held| held.id == id && shared.runway_asset_id(held) == asset_id)
+}
+
+fn delete(shared: &Shared, request: &ApiRequest, asset_id: &str) -> Result<Value, Refused> {
+    Query::parse(&request.query, &[])?;
     let mut library = shared.library();
-    let id = library
-        .runway
-        .iter()
-        .find(|held| shared.runway_asset_id(held) == asset_id)
-        .map(|held| held.id.clone())
-        .ok_or_else(not_found)?;
+    let held = found(shared, &library, asset_id).ok_or_else(not_found)?;
+    let id = held.id.clone();
     library.remove(&id);
-    Ok(Answer::json(200, &json!({"success": true})))
+    Ok(json!({"success": true}))
 }
 
-fn upload(shared: &Shared, request: &ApiRequest) -> Result<Answer, Answer> {
+fn upload(shared: &Shared, request: &ApiRequest) -> Result<Value, Refused> {
     let known = ["email", "name", "duration", "width", "height"];
-    let query = Query::parse(&request.query, &known).map_err(refused)?;
-    let account = shared.account(&query).map_err(refused)?.to_string();
-    let name = query.required("name").map_err(refused)?;
+    let query = Query::parse(&request.query, &known)?;
+    let account = shared.account(&query)?.to_string();
+    let name = query.required("name")?;
     for measure in ["duration", "width", "height"] {
-        query.measure(measure).map_err(refused)?;
+        query.measure(measure)?;
     }
     let row = request
         .header(header::CONTENT_TYPE)
         .and_then(upload_type::by_content_type)
-        .ok_or_else(|| refused("Content-Type is missing or not supported.".to_string()))?;
+        .ok_or_else(|| Refused::new(400, "Content-Type is missing or not supported."))?;
     if request.header(header::CONTENT_LENGTH).is_none() {
-        return Err(Answer::useapi_error(411, "Content-Length is required."));
+        return Err(Refused::new(411, "Content-Length is required."));
     }
     if request.body.is_empty() {
-        return Err(refused("The body is empty.".to_string()));
+        return Err(Refused::new(400, "The body is empty."));
     }
     let asset = RunwayAsset::of_type(row, Some(name), Content::stored(request.body.clone()))
         .in_account(&account)
@@ -131,11 +130,11 @@ fn upload(shared: &Shared, request: &ApiRequest) -> Result<Answer, Answer> {
     let id = library.add_runway(asset, shared.now());
     let held = library.runway.iter().find(|held| held.id == id);
     let page = held.map(|held| upload_answer(shared, &library, held));
-    Ok(Answer::json(200, &page.unwrap_or_default()))
+    Ok(page.unwrap_or_default())
 }
 
 /// An item of the list page; the single page has the same shape.
-fn described(shared: &Shared, library: &library::Library, held: &Held<RunwayAsset>) -> Value {
+fn described(shared: &Shared, library: &Library, held: &Held<RunwayAsset>) -> Value {
     let asset = &held.asset;
     json!({
         "assetId": shared.runway_asset_id(held),
@@ -164,7 +163,7 @@ fn described(shared: &Shared, library: &library::Library, held: &Held<RunwayAsse
 }
 
 /// The upload page's own shape: `size`, `type`, and objects for the user.
-fn upload_answer(shared: &Shared, library: &library::Library, held: &Held<RunwayAsset>) -> Value {
+fn upload_answer(shared: &Shared, library: &Library, held: &Held<RunwayAsset>) -> Value {
     let user = json!({
         "id": USER_ID, "username": USERNAME, "firstName": "Emu", "lastName": "Lator",
         "picture": null, "teamName": "Emulated", "teamPicture": null,

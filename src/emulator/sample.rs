@@ -1,13 +1,13 @@
 //! Sample media, made for the project by `scripts/make-media`, and a library of them for the
 //! demo: natural names, and the odd ones a real library has.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::{Content, Emulator, EmulatorConfig, LtxAsset, RunflowAsset, RunwayAsset};
-use std::io;
 
 /// A media file built into the program.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub const SAMPLE_FILES: [SampleFile; 9] = [
     PULSE_MP3,
 ];
 
-/// The demo's assets at Runflow, newest last, by their ids.
+/// The ids of the demo's assets at Runflow: a video, a picture and a sound.
 pub const SAMPLE_RUNFLOW_IDS: [&str; 3] = [
     "3c90c3cc-0d44-4b50-8888-8dd25736052a",
     "0b9d1f5e-7a64-4c1b-9a53-5a8f0c6f2d11",
@@ -103,7 +103,7 @@ impl Emulator {
             named("Pulse.mp3", PULSE_MP3),
             named("", PULSE_MP3).without_name(),
         ];
-        for (hours, asset) in (1..).zip(assets).collect::<Vec<_>>().into_iter().rev() {
+        for (hours, asset) in (1..).zip(assets) {
             let before = Duration::from_millis(hours * 3_600_000 + 123);
             self.add_runway(asset.created_at(now - before));
         }

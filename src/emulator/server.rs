@@ -4,11 +4,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::header;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +26,9 @@ use super::request_log::{Entry, LoggedRequest};
 use super::shared::Shared;
 use super::{HostKind, admin, asset_host, ltx, runflow, runway};
 
+/// After a failed accept, so that one that fails again and again costs nothing.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped on purpose, or its request did not arrive whole")]
@@ -40,7 +44,7 @@ pub(super) async fn serve(listener: TcpListener, host: HostKind, shared: Arc<Sha
             // Out of descriptors or the like: others are being closed meanwhile.
             Err(error) => {
                 log::warn!("emulator: cannot accept a connection: {error}");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -83,13 +87,28 @@ struct Exchange {
 
 impl Exchange {
     async fn run(self, request: Request<Incoming>) -> Result<Response<Reply>, Dropped> {
-        let (mut parts, body) = request.into_parts();
-        if self.host == HostKind::Useapi && parts.uri.path().starts_with(admin::PREFIX) {
+        let (parts, body) = request.into_parts();
+        let target = path_and_query(&parts);
+        if self.host == HostKind::Useapi && target.starts_with(admin::PREFIX) {
             return self.administer(parts, body).await;
         }
-        let target = path_and_query(&parts);
         let entry = self.begin(&parts, &target);
-        let plan = self.shared.faults.plan(self.host, &parts.method, &target);
+        let result = self.carry_out(parts, body, &target, &entry).await;
+        if let Some(watch) = &self.shared.on_request {
+            watch(&entry.snapshot());
+        }
+        result
+    }
+
+    /// Does what is asked, as far as the faults let it.
+    async fn carry_out(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+        target: &str,
+        entry: &Arc<Entry>,
+    ) -> Result<Response<Reply>, Dropped> {
+        let plan = self.shared.faults.plan(self.host, &parts.method, target);
         if !plan.delay.is_zero() {
             tokio::time::sleep(plan.delay).await;
         }
@@ -114,15 +133,23 @@ impl Exchange {
             }
             None => self.work(parts, body).await?,
         };
-        if effect == Some(Effect::AnswerLostAfterWork) {
-            return Err(Dropped);
+        match &effect {
+            Some(Effect::AnswerLostAfterWork) => return Err(Dropped),
+            Some(Effect::ThenAdd(asset)) => {
+                let now = self.shared.now();
+                self.shared.library().add_runway((**asset).clone(), now);
+            }
+            Some(Effect::ThenRemove(id)) => {
+                self.shared.library().remove(id);
+            }
+            _ => {}
         }
-        Ok(self.reply(answer, effect, entry))
+        Ok(self.reply(answer, effect, Arc::clone(entry)))
     }
 
-    fn begin(&self, parts: &Parts, target: &str) -> Arc<Entry> {
+    fn describe(&self, parts: &Parts, target: &str) -> LoggedRequest {
         let range = parts.headers.get(header::RANGE);
-        self.shared.log.begin(LoggedRequest {
+        LoggedRequest {
             at: self.shared.now(),
             host: self.host,
             method: parts.method.to_string(),
@@ -131,7 +158,11 @@ impl Exchange {
             status: None,
             bytes_sent: 0,
             connection_id: self.connection_id,
-        })
+        }
+    }
+
+    fn begin(&self, parts: &Parts, target: &str) -> Arc<Entry> {
+        self.shared.log.begin(self.describe(parts, target))
     }
 
     /// What the host does when nothing goes wrong.
@@ -169,17 +200,8 @@ impl Exchange {
         let target = path_and_query(&parts);
         let body = receive(body, 1024 * 1024).await?;
         let answer = admin::answer(&self.shared, &parts.method, &target, &body);
-        let unlogged = LoggedRequest {
-            at: self.shared.now(),
-            host: self.host,
-            method: parts.method.to_string(),
-            path_and_query: target,
-            range: None,
-            status: None,
-            bytes_sent: 0,
-            connection_id: self.connection_id,
-        };
-        Ok(self.reply(answer, None, Arc::new(Entry::new(unlogged))))
+        let unlogged = Arc::new(Entry::new(self.describe(&parts, &target)));
+        Ok(self.reply(answer, None, unlogged))
     }
 
     fn reply(&self, answer: Answer, effect: Option<Effect>, entry: Arc<Entry>) -> Response<Reply> {
@@ -199,6 +221,11 @@ impl Exchange {
         *response.status_mut() =
             hyper::StatusCode::from_u16(answer.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
         *response.headers_mut() = answer.headers;
+        // By the emulator's clock, which need not be the machine's.
+        let date = httpdate::fmt_http_date(self.shared.now());
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
         if let Some(length) = length {
             response
                 .headers_mut()
@@ -228,7 +255,8 @@ fn content_length(parts: &Parts) -> Option<u64> {
 
 /// The body, whole or its first `limit` bytes or a little more; an error if it breaks off.
 async fn receive(mut body: Incoming, limit: u64) -> Result<Bytes, Dropped> {
-    let mut received = BytesMut::new();
+    let declared = body.size_hint().lower().min(limit);
+    let mut received = BytesMut::with_capacity(usize::try_from(declared).unwrap_or(0));
     while (received.len() as u64) < limit {
         match body.frame().await {
             None => break,
@@ -265,7 +293,7 @@ fn route(shared: &Shared, host: HostKind, request: &ApiRequest) -> Answer {
         }
         HostKind::Runflow => match below(&path, "/v1/assets/") {
             Some(id) if !id.is_empty() && !id.contains('/') => runflow::answer(shared, request, id),
-            _ => Answer::runflow_error(404, "not_found", "Not found.", serde_json::Value::Null),
+            _ => Answer::runflow_error(404, "not_found", "Not found."),
         },
         HostKind::Asset => Answer::empty(404),
     }

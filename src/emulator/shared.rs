@@ -7,16 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use hyper::header;
-
-use super::answer::Answer;
+use super::answer::Refused;
 use super::asset::RunwayAsset;
 use super::fault::Faults;
 use super::library::{Held, Library};
 use super::link::Link;
 use super::query::Query;
 use super::request::ApiRequest;
-use super::request_log::RequestLog;
+use super::request_log::{RequestLog, RequestWatch};
 use super::sign::Signer;
 use crate::clock::Clock;
 
@@ -25,6 +23,8 @@ use crate::clock::Clock;
 pub(super) struct Settings {
     pub url_lifetime: Duration,
     pub link: Link,
+    /// How old an asset has to be before Runway's list shows it.
+    pub listing_lag: Duration,
 }
 
 pub(super) struct Shared {
@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub settings: Mutex<Settings>,
     pub faults: Faults,
     pub log: RequestLog,
+    pub on_request: Option<RequestWatch>,
     pub counters: Counters,
     pub nonces: AtomicU64,
     pub connections: AtomicU64,
@@ -78,13 +79,12 @@ impl Shared {
         format!("{}{path}?{query}", self.asset_url)
     }
 
-    /// 401 in useapi.net's envelope unless the request carries its token.
-    pub fn authorized(&self, request: &ApiRequest) -> Result<(), Answer> {
+    /// 401 unless the request carries useapi.net's token.
+    pub fn authorized(&self, request: &ApiRequest) -> Result<(), Refused> {
         if request.bearer() == Some(&self.useapi_token) {
             return Ok(());
         }
-        let answer = Answer::useapi_error(401, "Unauthorized");
-        Err(answer.with(header::WWW_AUTHENTICATE, "Bearer"))
+        Err(Refused::new(401, "Unauthorized"))
     }
 
     /// The account a request of useapi.net is about: `email`, required where several are

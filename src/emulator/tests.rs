@@ -1,5 +1,10 @@
 //! Every documented rule of every page, asked by a plain HTTP client over real sockets.
 
+mod asset_host;
+mod faults;
+mod ltx;
+mod media;
+mod runflow;
 mod runway;
 
 use std::sync::Arc;
