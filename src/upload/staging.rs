@@ -506,6 +506,3 @@ fn percent(sent_bytes: u64, size_bytes: u64) -> u8 {
     let share = u128::from(sent_bytes.min(size_bytes)) * 100 / u128::from(size_bytes.max(1));
     u8::try_from(share).unwrap_or(100)
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@ mod failing;
 mod files;
 mod never_twice;
 mod order;
+#[cfg(feature = "emulator")]
 mod web;
 
 use std::collections::VecDeque;
@@ -41,6 +42,13 @@ pub(super) enum Fault {
     DieAfter,
 }
 
+/// Sends the name of every upload that begins, then waits for a word.
+#[derive(Clone)]
+struct Gate {
+    began: Sender<String>,
+    go: Arc<Mutex<Receiver<()>>>,
+}
+
 /// A service whose assets are files of a directory, so that it outlives the process.
 pub(super) struct FakeService {
     directory: PathBuf,
@@ -49,8 +57,7 @@ pub(super) struct FakeService {
     pub list_faults: Mutex<VecDeque<ProviderError>>,
     /// So many more listings don't show assets that were made since this was set.
     lag: Mutex<(usize, Vec<AssetId>)>,
-    /// Sends the name of every upload that begins, then waits for a word.
-    gate: Mutex<Option<(Sender<String>, Arc<Mutex<Receiver<()>>>)>>,
+    gate: Mutex<Option<Gate>>,
     pub uploads: AtomicUsize,
     pub listings: AtomicUsize,
     pub at_once: AtomicUsize,
@@ -92,9 +99,10 @@ impl FakeService {
     /// second lets one go on.
     pub fn hold_uploads(&self) -> (Receiver<String>, Sender<()>) {
         let (began, names) = mpsc::channel();
-        let (go, gate) = mpsc::channel();
-        *self.gate.lock().unwrap() = Some((began, Arc::new(Mutex::new(gate))));
-        (names, go)
+        let (word, go) = mpsc::channel();
+        let go = Arc::new(Mutex::new(go));
+        *self.gate.lock().unwrap() = Some(Gate { began, go });
+        (names, word)
     }
 
     /// Everything the service has, the oldest first.
@@ -205,9 +213,9 @@ impl Provider for FakeService {
         let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         let gate = self.gate.lock().unwrap().clone();
-        if let Some((began, gate)) = gate {
-            began.send(upload.name.to_string()).unwrap();
-            let _ = gate.lock().unwrap().recv();
+        if let Some(gate) = gate {
+            gate.began.send(upload.name.to_string()).unwrap();
+            let _ = gate.go.lock().unwrap().recv();
         }
         let fault = self.faults.lock().unwrap().pop_front();
         let answer = match fault.unwrap_or(Fault::None) {

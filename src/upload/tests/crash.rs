@@ -155,11 +155,12 @@ fn a_file_is_uploaded_once_when_the_recovery_is_killed_too() {
         return live(&root, DEATHS[death]);
     }
     let mut killed_twice = 0;
-    for first in 1..DEATHS.len() {
-        for second in 1..DEATHS.len() {
+    let deaths = || DEATHS.iter().enumerate().skip(1);
+    for (first, first_death) in deaths() {
+        for (second, second_death) in deaths() {
             let root = tempfile::TempDir::new().unwrap();
             assert!(was_killed(victim(test, root.path(), first)));
-            let what = format!("{:?}, then {:?}", DEATHS[first], DEATHS[second]);
+            let what = format!("{first_death:?}, then {second_death:?}");
             let status = victim(test, root.path(), second);
             assert!(was_killed(status) || status.success(), "{what}: {status}");
             killed_twice += usize::from(was_killed(status));
