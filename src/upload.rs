@@ -49,22 +49,20 @@ pub use staging::{Allocate, StagedFile, SubmitDone, Times, UploadState};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::provider::{Asset, AssetId, Library, Provider, ProviderError, media_type};
+use crate::provider::{Asset, AssetId, Library, Provider, media_type};
 use crate::store::Store;
 use crate::workers::Workers;
-use queue::{Pick, Queue, Waiting};
-use sender::Outcome;
-use staging::{Directories, Prepared};
+use queue::{Queue, Waiting};
+use staging::Directories;
 
 /// Threads that sync and journal closed files: as many as a disk has use for.
 const PREPARING_THREADS: usize = 2;
@@ -393,3 +391,6 @@ impl StagedFile {
 fn key(file: &StagedFile) -> (Library, String) {
     (file.library(), file.name())
 }
+
+#[cfg(test)]
+mod tests;

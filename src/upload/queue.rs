@@ -236,6 +236,18 @@ impl Queue {
         !running && (self.held || self.blocked.is_some())
     }
 
+    /// Whether nothing is being sent.
+    #[cfg(test)]
+    pub(super) fn is_resting(&self) -> bool {
+        self.running() == 0
+    }
+
+    /// Whether every entry may be sent.
+    #[cfg(test)]
+    pub(super) fn is_ready(&self) -> bool {
+        self.entries.iter().all(|entry| entry.ready)
+    }
+
     /// The next thing to do at `now`.
     pub(super) fn next(&mut self, now: Instant) -> Pick {
         let mut wake = Wake(None);

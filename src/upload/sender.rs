@@ -51,7 +51,7 @@ pub(super) enum Outcome {
 
 /// What the listing says of an attempt whose answer was lost.
 enum Seen {
-    Arrived(Asset),
+    Arrived(Box<Asset>),
     NotYet,
     Never,
 }
@@ -86,7 +86,7 @@ impl Shared {
                         "{} had arrived although its answer was lost; not sent again",
                         job.name
                     );
-                    return self.confirm(file, job, asset, sha256, Order::OfSubmission);
+                    return self.confirm(file, job, *asset, sha256, Order::OfSubmission);
                 }
                 Seen::NotYet => return Ok(Outcome::LookAgain(LOOK_DELAYS[looks as usize])),
                 Seen::Never => self.store.settle_attempt(file.id())?,
@@ -155,7 +155,7 @@ impl Shared {
             }
         }
         Ok(match found {
-            Some(asset) => Seen::Arrived(asset),
+            Some(asset) => Seen::Arrived(Box::new(asset)),
             None if (looks as usize) < LOOK_DELAYS.len() => Seen::NotYet,
             None => Seen::Never,
         })

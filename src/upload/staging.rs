@@ -12,30 +12,28 @@
 //! writers of bytes, for writing by changes of state, and across local disk I/O but never the
 //! network. `facts` is held for moments only.
 
+mod directories;
 mod transitions;
 
+pub(super) use directories::{Directories, label, own, sync_directory};
+use directories::{new_file, set_label};
 pub(super) use transitions::{Prepared, Sending};
 
 use std::fmt;
-use std::fs::{self, File, FileTimes, OpenOptions};
+use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
-use rustix::fs::{FallocateFlags, FlockOperation, XattrFlags};
+use rustix::fs::FallocateFlags;
 use uuid::Uuid;
 
 use super::error::UploadError;
 use crate::provider::{AssetId, Library};
-use crate::store::{Digest, Stage, StagedRecord, Store, private_directory};
-
-/// The extended attribute that names a staged file's place, so that it can be told without the
-/// database. Best effort: not every file system has them.
-const LABEL: &str = "user.reelfs.name";
+use crate::store::{Digest, Stage, StagedRecord, Store};
 
 /// Told the outcome of a submission, once, on a thread of the upload layer.
 pub type SubmitDone = Box<dyn FnOnce(Result<(), UploadError>) + Send>;
@@ -89,64 +87,6 @@ pub struct Times {
     pub atime: SystemTime,
     /// Of the last write, or what the user set since.
     pub mtime: SystemTime,
-}
-
-/// The directories below `<state_dir>`.
-#[derive(Debug)]
-pub(super) struct Directories {
-    /// Files that are not assets yet.
-    pub staging: PathBuf,
-    /// Files that the service confirmed, for reading. Anything here may be deleted.
-    pub kept: PathBuf,
-    /// Files that a crash left unfinished. Nothing here is ever deleted or shown.
-    pub recovered: PathBuf,
-}
-
-impl Directories {
-    pub(super) fn open(state_dir: &Path) -> Result<Self, UploadError> {
-        let make = |name: &str| -> Result<PathBuf, UploadError> {
-            let path = state_dir.join(name);
-            private_directory(&path)
-                .map_err(|error| UploadError::at("make the directory", &path, &error))?;
-            Ok(path)
-        };
-        Ok(Self {
-            staging: make("staging")?,
-            kept: make("kept")?,
-            recovered: make("recovered")?,
-        })
-    }
-
-    pub(super) fn staged(&self, id: Uuid) -> PathBuf {
-        self.staging.join(id.to_string())
-    }
-
-    pub(super) fn kept(&self, id: Uuid) -> PathBuf {
-        self.kept.join(id.to_string())
-    }
-}
-
-/// Makes the names in a directory survive a power cut.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Takes the lock that says that a process owns the file; `false` if another one does.
-pub(super) fn own(file: &File) -> io::Result<bool> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(error) if error == rustix::io::Errno::WOULDBLOCK => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The name under which a file was staged, where the file system kept the label.
-pub(super) fn label(file: &File) -> Option<String> {
-    let mut text = [0u8; 512];
-    let length = rustix::fs::fgetxattr(file, LABEL, &mut text[..]).ok()?;
-    let text = std::str::from_utf8(text.get(..length)?).ok()?;
-    let name = text.rsplit('/').next()?;
-    (!name.is_empty()).then(|| name.to_string())
 }
 
 /// A file that stands in a directory of the mount and lives on this machine.
@@ -532,15 +472,11 @@ impl StagedFile {
     }
 
     fn write_label(&self) {
-        let label = {
+        let place = {
             let facts = self.facts();
             format!("{}/{}", facts.library, facts.name)
         };
-        let written =
-            rustix::fs::fsetxattr(&self.file, LABEL, label.as_bytes(), XattrFlags::empty());
-        if let Err(error) = written {
-            log::debug!("the state directory keeps no labels: {error}");
-        }
+        set_label(&self.file, &place);
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -570,26 +506,3 @@ fn percent(sent_bytes: u64, size_bytes: u64) -> u8 {
     let share = u128::from(sent_bytes.min(size_bytes)) * 100 / u128::from(size_bytes.max(1));
     u8::try_from(share).unwrap_or(100)
 }
-
-/// A new file that this process owns.
-fn new_file(directories: &Directories) -> io::Result<(Uuid, File)> {
-    for _ in 0..8 {
-        let id = Uuid::new_v4();
-        let path = directories.staged(id);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        // Between these two calls another mount's recovery may take the empty file for one left
-        // behind and delete it; then this one makes another.
-        if own(&file)? && path.exists() {
-            return Ok((id, file));
-        }
-    }
-    Err(io::Error::other("another mount keeps taking new files"))
-}
-
-#[cfg(test)]
-mod tests;
