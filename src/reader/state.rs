@@ -434,7 +434,11 @@ impl FileState {
             .iter()
             .filter(|s| s.remaining().len() > READ_OUT_BYTES)
             .filter(|s| !self.windows.wants(&s.remaining()))
-            .filter(|s| !self.waiters.iter().any(|w| w.waits_for(&s.covers())))
+            .filter(|s| match s.source {
+                Source::Range => !self.waiters.iter().any(|w| w.waits_for(&s.covers())),
+                // Whoever waits for bytes behind it is served when it begins again.
+                Source::Whole => self.waiters.is_empty(),
+            })
             .map(|s| s.id)
             .collect();
         for id in idle {

@@ -150,19 +150,7 @@ impl Waiter {
 
 /// `ranges` without `taken`.
 pub(super) fn subtract(ranges: &[ByteRange], taken: &ByteRange) -> Vec<ByteRange> {
-    ranges
-        .iter()
-        .flat_map(|range| {
-            if range.intersect(taken).is_empty() {
-                return [*range, ByteRange::new(0, 0)];
-            }
-            [
-                ByteRange::new(range.start, taken.start.min(range.end)),
-                ByteRange::new(taken.end.max(range.start), range.end),
-            ]
-        })
-        .filter(|range| !range.is_empty())
-        .collect()
+    ranges.iter().flat_map(|range| range.minus(taken)).collect()
 }
 
 #[cfg(test)]
