@@ -1,9 +1,9 @@
 //! A byte-bounded cache of blocks, least recently used first out. Pure: no I/O, no locks.
 //!
-//! A file is cut into slots of [`SLOT_BYTES`]. An entry holds one contiguous interval inside its
-//! slot in an allocation of exactly that size, so that a random read of 64 KiB costs 64 KiB and
-//! not a slot. An insert that touches or overlaps the slot's interval is merged with it; one that
-//! leaves a gap replaces it, since the newer bytes are the likelier to be asked for next.
+//! A file is cut into slots of [`SLOT_BYTES`]. An entry holds what is known of one slot as disjoint
+//! pieces, each in an allocation of exactly its size, so that a random read of 64 KiB costs 64 KiB
+//! and not a slot, and small requests that end out of order push nothing out. Pieces are joined
+//! only when a slot has more than [`MAX_PIECES`].
 //!
 //! Promise: entries and reservations together stay within the capacity, except while the
 //! reservations alone exceed it (they are memory already promised to somebody; the caller bounds
@@ -17,7 +17,10 @@ use crate::range::ByteRange;
 /// The size of an aligned slot: the largest read that the kernel sends (256 pages of 4 KiB).
 pub const SLOT_BYTES: u64 = 1024 * 1024;
 
-/// What an entry costs beside its bytes: the key, the LRU's links and the allocator's header,
+/// Pieces in one slot: as many as random reads of 64 KiB fit in.
+const MAX_PIECES: usize = 16;
+
+/// What a piece costs beside its bytes: the key, the LRU's links and the allocator's header,
 /// rounded up, so that a million tiny entries are counted too.
 const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
@@ -65,7 +68,7 @@ struct Slot {
 
 /// See the module's head.
 pub struct BlockCache {
-    entries: LruCache<Slot, Piece>,
+    entries: LruCache<Slot, Vec<Piece>>,
     capacity_bytes: u64,
     entry_bytes: u64,
     reserved_bytes: u64,
@@ -91,22 +94,23 @@ impl BlockCache {
         self.reserved_bytes
     }
 
-    /// The cached parts of `range`, in order, at most one a slot, sharing the cache's memory.
+    /// The cached parts of `range`, in order and disjoint, sharing the cache's memory.
     pub fn pieces(&mut self, revision: u64, range: &ByteRange, touch: Touch) -> Vec<Piece> {
         if range.is_empty() {
             return Vec::new();
         }
         let slots = range.start / SLOT_BYTES..=(range.end - 1) / SLOT_BYTES;
-        slots
-            .filter_map(|index| {
-                let slot = Slot { revision, index };
-                let entry = match touch {
-                    Touch::Use => self.entries.get(&slot),
-                    Touch::Peek => self.entries.peek(&slot),
-                };
-                entry.and_then(|piece| piece.within(range))
-            })
-            .collect()
+        let mut found = Vec::new();
+        for index in slots {
+            let slot = Slot { revision, index };
+            let entry = match touch {
+                Touch::Use => self.entries.get(&slot),
+                Touch::Peek => self.entries.peek(&slot),
+            };
+            let pieces = entry.into_iter().flatten();
+            found.extend(pieces.filter_map(|piece| piece.within(range)));
+        }
+        found
     }
 
     /// Keeps `data`, which starts at `start` and must lie in one slot, as the newest entry.
@@ -120,13 +124,14 @@ impl BlockCache {
             "a block must not straddle two slots"
         );
         let slot = Slot { revision, index };
-        let mut piece = Piece { start, data };
-        if let Some(old) = self.entries.pop(&slot) {
-            self.entry_bytes -= cost(&old);
-            piece = merge(old, piece);
+        let mut pieces = self.entries.pop(&slot).unwrap_or_default();
+        self.entry_bytes -= cost(&pieces);
+        add(&mut pieces, Piece { start, data });
+        if pieces.len() > MAX_PIECES {
+            pieces = joined(pieces);
         }
-        self.entry_bytes += cost(&piece);
-        self.entries.put(slot, piece);
+        self.entry_bytes += cost(&pieces);
+        self.entries.put(slot, pieces);
         self.shrink();
     }
 
@@ -152,33 +157,60 @@ impl BlockCache {
     }
 }
 
-fn cost(piece: &Piece) -> u64 {
-    piece.data.len() as u64 + ENTRY_OVERHEAD_BYTES
+fn cost(pieces: &[Piece]) -> u64 {
+    pieces
+        .iter()
+        .map(|piece| piece.data.len() as u64 + ENTRY_OVERHEAD_BYTES)
+        .sum()
 }
 
-/// Two intervals of one slot as one. Where both have a byte they have the same: one revision.
-fn merge(old: Piece, new: Piece) -> Piece {
-    let (a, b) = (old.range(), new.range());
-    if a.contains(&b) {
-        return old;
+/// Adds what `new` has beyond `pieces`, which stay sorted and disjoint. Where both have a byte they
+/// have the same: one revision.
+fn add(pieces: &mut Vec<Piece>, new: Piece) {
+    let range = new.range();
+    pieces.retain(|old| !range.contains(&old.range()));
+    let mut gaps = vec![range];
+    for old in pieces.iter() {
+        gaps = gaps
+            .iter()
+            .flat_map(|gap| gap.minus(&old.range()))
+            .collect();
     }
-    if b.contains(&a) || a.end < b.start || b.end < a.start {
-        return new;
+    for gap in gaps {
+        let Some(mut part) = new.within(&gap) else {
+            continue;
+        };
+        if part.data.len() < new.data.len() {
+            // A slice would keep the whole allocation alive.
+            part.data = Bytes::copy_from_slice(&part.data);
+        }
+        let index = pieces.partition_point(|old| old.start < part.start);
+        pieces.insert(index, part);
     }
-    let (first, second) = if a.start < b.start {
-        (old, new)
-    } else {
-        (new, old)
-    };
-    let overlap = (first.range().end - second.start) as usize;
-    let tail = second.data.slice(overlap..);
-    let mut joined = Vec::with_capacity(first.data.len() + tail.len());
-    joined.extend_from_slice(&first.data);
-    joined.extend_from_slice(&tail);
-    Piece {
-        start: first.start,
-        data: Bytes::from(joined),
+}
+
+/// `pieces` with neighbours that touch made one, and without the smallest if that was not enough.
+fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for piece in pieces {
+        match runs.last_mut() {
+            Some((start, run)) if *start + run.len() as u64 == piece.start => {
+                run.extend_from_slice(&piece.data);
+            }
+            _ => runs.push((piece.start, piece.data.to_vec())),
+        }
     }
+    if runs.len() > MAX_PIECES
+        && let Some(smallest) = (0..runs.len()).min_by_key(|index| runs[*index].1.len())
+    {
+        runs.remove(smallest);
+    }
+    runs.into_iter()
+        .map(|(start, run)| Piece {
+            start,
+            data: Bytes::from(run.into_boxed_slice()),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -241,31 +273,59 @@ mod tests {
     }
 
     #[test]
-    fn touching_and_overlapping_intervals_are_merged() {
-        for (start, len, whole) in [
-            (200, 100, (100, 300)),
-            (150, 100, (100, 250)),
-            (0, 100, (0, 200)),
-            (50, 100, (50, 200)),
-            (120, 10, (100, 200)),
-            (50, 300, (50, 350)),
+    fn only_the_new_part_of_an_overlapping_insert_is_kept() {
+        for (start, len, parts) in [
+            (200, 100, vec![(100, 200), (200, 300)]),
+            (150, 100, vec![(100, 200), (200, 250)]),
+            (0, 100, vec![(0, 100), (100, 200)]),
+            (50, 100, vec![(50, 100), (100, 200)]),
+            (120, 10, vec![(100, 200)]),
+            (50, 300, vec![(50, 350)]),
+            (300, 10, vec![(100, 200), (300, 310)]),
         ] {
             let mut cache = BlockCache::new(MIB);
             put(&mut cache, 100, 100);
             put(&mut cache, start, len);
-            assert_eq!(cached(&mut cache, 0, MIB), [whole], "{start}+{len}");
-            let piece = &cache.pieces(1, &ByteRange::new(0, MIB), Touch::Use)[0];
-            assert_eq!(piece.data, data(whole.0, whole.1 - whole.0));
+            assert_eq!(cached(&mut cache, 0, MIB), parts, "{start}+{len}");
+            for piece in cache.pieces(1, &ByteRange::new(0, MIB), Touch::Use) {
+                assert_eq!(piece.data, data(piece.start, piece.data.len() as u64));
+            }
         }
     }
 
     #[test]
-    fn an_interval_beyond_a_gap_replaces_the_old_one() {
+    fn an_insert_over_several_pieces_fills_the_gaps_between_them() {
         let mut cache = BlockCache::new(MIB);
-        put(&mut cache, 0, 100);
-        put(&mut cache, 101, 100);
-        assert_eq!(cached(&mut cache, 0, MIB), [(101, 201)]);
-        assert_eq!(cache.entry_bytes(), 100 + ENTRY_OVERHEAD_BYTES);
+        for start in [100, 300, 500] {
+            put(&mut cache, start, 100);
+        }
+        put(&mut cache, 50, 500);
+        assert_eq!(
+            cached(&mut cache, 0, MIB),
+            [(50, 500), (500, 600)],
+            "pieces inside the new one give way to it"
+        );
+    }
+
+    #[test]
+    fn a_slot_in_many_pieces_is_joined_where_they_touch() {
+        let mut cache = BlockCache::new(MIB);
+        for piece in 0..=MAX_PIECES as u64 {
+            put(&mut cache, piece * 100, 100);
+        }
+        assert_eq!(cached(&mut cache, 0, MIB), [(0, 1700)]);
+        assert_eq!(cache.entry_bytes(), 1700 + ENTRY_OVERHEAD_BYTES);
+    }
+
+    #[test]
+    fn a_slot_in_too_many_pieces_loses_the_smallest() {
+        let mut cache = BlockCache::new(MIB);
+        for piece in 0..=MAX_PIECES as u64 {
+            put(&mut cache, piece * 1000, if piece == 3 { 50 } else { 100 });
+        }
+        let pieces = cached(&mut cache, 0, MIB);
+        assert_eq!(pieces.len(), MAX_PIECES);
+        assert!(!pieces.contains(&(3000, 3050)));
     }
 
     #[test]

@@ -40,6 +40,21 @@ impl ByteRange {
         ByteRange::new(self.start.max(other.start), self.end.min(other.end))
     }
 
+    /// What is left of the range without `other`: nothing, one range or two.
+    pub fn minus(&self, other: &ByteRange) -> impl Iterator<Item = ByteRange> + use<> {
+        let (before, after) = if self.intersect(other).is_empty() {
+            (*self, ByteRange::new(self.end, self.end))
+        } else {
+            (
+                ByteRange::new(self.start, other.start),
+                ByteRange::new(other.end.max(self.start), self.end),
+            )
+        };
+        [before, after]
+            .into_iter()
+            .filter(|range| !range.is_empty())
+    }
+
     /// What is left of the range in a file of `size_bytes`.
     pub fn clamp_to(&self, size_bytes: u64) -> ByteRange {
         ByteRange::new(self.start.min(size_bytes), self.end.min(size_bytes))
@@ -113,6 +128,24 @@ mod tests {
     fn clamping_a_range_beyond_the_end_leaves_nothing() {
         assert!(ByteRange::at(100, 5).clamp_to(50).is_empty());
         assert_eq!(ByteRange::at(48, 5).clamp_to(50), ByteRange::new(48, 50));
+    }
+
+    #[test]
+    fn subtracting_leaves_nothing_one_part_or_two() {
+        let range = ByteRange::new(10, 20);
+        for ((start, end), left) in [
+            ((0, 10), vec![(10, 20)]),
+            ((15, 15), vec![(10, 20)]),
+            ((0, 12), vec![(12, 20)]),
+            ((18, 30), vec![(10, 18)]),
+            ((12, 18), vec![(10, 12), (18, 20)]),
+            ((10, 20), vec![]),
+            ((0, 30), vec![]),
+        ] {
+            let rest: Vec<_> = range.minus(&ByteRange::new(start, end)).collect();
+            let left: Vec<_> = left.iter().map(|(a, b)| ByteRange::new(*a, *b)).collect();
+            assert_eq!(rest, left, "{start}..{end}");
+        }
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub const MAX_REDIRECTS: usize = 3;
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 /// Connections kept for the next request: as many as two files in full flow use.
 const MAX_IDLE_PER_HOST: usize = 16;
-/// Kept shorter than what CloudFront (5 s to 180 s), GCS and nginx (75 s) keep, more or less: a
-/// connection closed under us costs a retry.
+/// Shorter than nginx (75 s) and the like keep an idle connection; one that was closed under us is
+/// noticed before it is used, or costs one retry.
 const IDLE_CONNECTION: Duration = Duration::from_secs(55);
 
 /// The longest `Retry-After` that is believed.

@@ -175,7 +175,8 @@ impl Engine {
         let granted = self
             .budget()
             .grant(file.revision, others + wish, self.now());
-        state.windows.set_window(granted.saturating_sub(others));
+        let part = state.windows.part_of(granted);
+        state.windows.set_window(part);
     }
 
     fn answer_or_admit(

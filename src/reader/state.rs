@@ -364,24 +364,34 @@ impl FileState {
     }
 
     /// What the stream's task should do next.
-    pub fn flow(&mut self, id: u64) -> Flow {
+    pub fn flow(&self, id: u64) -> Flow {
         let Some(stream) = self.streams.iter().find(|s| s.id == id) else {
             return Flow::Gone;
         };
-        let ahead = self.waiters.iter().any(|w| w.waits_for(&stream.covers()));
-        let behind = ByteRange::new(0, stream.block_start);
-        let missed = self.waiters.iter().any(|w| w.waits_for(&behind));
-        let whole = stream.source == Source::Whole;
-        if whole && missed && !ahead {
+        let complete = stream.remaining().is_empty();
+        match stream.source {
+            Source::Whole => self.flow_of_whole(stream),
+            Source::Range if complete => Flow::Done,
+            Source::Range => Flow::Continue,
+        }
+    }
+
+    /// A whole body goes on for those who wait ahead of it, begins again for those behind it, and
+    /// otherwise keeps within the windows.
+    fn flow_of_whole(&self, stream: &Stream) -> Flow {
+        let waits = |range| self.waiters.iter().any(|w| w.waits_for(&range));
+        let complete = stream.remaining().is_empty();
+        if waits(stream.covers()) {
+            return if complete { Flow::Done } else { Flow::Continue };
+        }
+        if waits(ByteRange::new(0, stream.block_start)) {
             return Flow::Restart;
         }
-        if stream.remaining().is_empty() {
-            return Flow::Done;
+        match complete {
+            true => Flow::Done,
+            false if stream.pos() >= self.windows.furthest() => Flow::Pause,
+            false => Flow::Continue,
         }
-        if whole && !ahead && stream.pos() >= self.windows.furthest() {
-            return Flow::Pause;
-        }
-        Flow::Continue
     }
 
     /// Takes the stream out, its task aborted, its unfinished block kept. Its waiters keep what
@@ -434,7 +444,11 @@ impl FileState {
             .iter()
             .filter(|s| s.remaining().len() > READ_OUT_BYTES)
             .filter(|s| !self.windows.wants(&s.remaining()))
-            .filter(|s| !self.waiters.iter().any(|w| w.waits_for(&s.covers())))
+            .filter(|s| match s.source {
+                Source::Range => !self.waiters.iter().any(|w| w.waits_for(&s.covers())),
+                // Whoever waits for bytes behind it is served when it begins again.
+                Source::Whole => self.waiters.is_empty(),
+            })
             .map(|s| s.id)
             .collect();
         for id in idle {

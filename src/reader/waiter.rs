@@ -1,5 +1,6 @@
 //! Reads that wait for bytes, and the replies that leave once no lock is held.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,9 +23,12 @@ impl Reply {
         Self(Some(done))
     }
 
+    /// A callback that panics must not take the stream with it that others wait for.
     pub fn send(mut self, result: Result<Bytes, ReadError>) {
-        if let Some(done) = self.0.take() {
-            done(result);
+        if let Some(done) = self.0.take()
+            && catch_unwind(AssertUnwindSafe(|| done(result))).is_err()
+        {
+            log::error!("a reader panicked when it was answered");
         }
     }
 }
@@ -150,19 +154,7 @@ impl Waiter {
 
 /// `ranges` without `taken`.
 pub(super) fn subtract(ranges: &[ByteRange], taken: &ByteRange) -> Vec<ByteRange> {
-    ranges
-        .iter()
-        .flat_map(|range| {
-            if range.intersect(taken).is_empty() {
-                return [*range, ByteRange::new(0, 0)];
-            }
-            [
-                ByteRange::new(range.start, taken.start.min(range.end)),
-                ByteRange::new(taken.end.max(range.start), range.end),
-            ]
-        })
-        .filter(|range| !range.is_empty())
-        .collect()
+    ranges.iter().flat_map(|range| range.minus(taken)).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +191,11 @@ mod tests {
             Err(ReadError::Unavailable(why)) if &*why == "unmounted"
         ));
         assert!(answer.recv().is_err());
+    }
+
+    #[test]
+    fn a_callback_that_panics_is_contained() {
+        Reply::new(Box::new(|_| panic!("on purpose"))).send(Ok(Bytes::new()));
     }
 
     #[test]

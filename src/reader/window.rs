@@ -218,6 +218,15 @@ impl Windows {
         self.cursors[..before].iter().map(|c| c.window).sum()
     }
 
+    /// What the latest read's cursor may have of the `granted` bytes that all cursors share: what
+    /// the others leave, and an equal part at most.
+    pub fn part_of(&self, granted: u64) -> u64 {
+        let before = self.cursors.len().saturating_sub(1);
+        let active = self.cursors[..before].iter().filter(|c| c.window > 0);
+        let part = granted / (active.count() as u64 + 1);
+        part.min(granted.saturating_sub(self.others()))
+    }
+
     /// Sets the window of the latest read's cursor; less than [`MIN_WINDOW_BYTES`] is none.
     pub fn set_window(&mut self, bytes: u64) {
         if let Some(cursor) = self.cursors.last_mut() {
@@ -509,6 +518,26 @@ mod tests {
         let whole = windows.extend(&second, SIZE);
         assert_eq!(whole, ByteRange::new(128 * KIB, (256 + 512) * KIB));
         assert_eq!(windows.next_stripe(SIZE), None);
+    }
+
+    #[test]
+    fn the_cursors_of_one_file_share_what_it_was_granted() {
+        let mut windows = Windows::default();
+        let (granted, mut parts) = (16 * MIB, Vec::new());
+        for step in 0..12 {
+            for place in [0, 500 * MIB] {
+                let order = windows.on_read(&ByteRange::at(place + step * MIB, MIB));
+                if order == Order::Continues {
+                    let part = windows.part_of(granted.min(windows.others() + windows.wish()));
+                    windows.set_window(part);
+                    parts.push(part);
+                }
+            }
+        }
+        assert!(
+            parts.iter().rev().take(4).all(|part| *part == 8 * MIB),
+            "{parts:?}"
+        );
     }
 
     #[test]
