@@ -188,6 +188,12 @@ pub trait Provider: Send + Sync {
     /// The asset as the service has it now, with a fresh URL. `NotFound` if it is gone.
     fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError>;
 
+    /// As [`Self::refresh`], with whatever other assets the same answer described: a service that
+    /// has no call for a single asset renews a page of them at a time.
+    fn refresh_with_others(&self, asset: &Asset) -> Result<(Asset, Vec<Asset>), ProviderError> {
+        Ok((self.refresh(asset)?, Vec::new()))
+    }
+
     /// The asset with this id, for services without a listing (Runflow).
     fn find(&self, id: &AssetId) -> Result<Asset, ProviderError> {
         let _ = id;

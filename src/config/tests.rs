@@ -339,8 +339,14 @@ fn staged_uploads_are_found_again_under_a_renewed_token_and_other_settings() {
     let renewed = |token| state_dir(World::empty().env("USEAPI_TOKEN", token));
     assert_eq!(renewed("user:7-old"), renewed("user:7-new"));
     let before = state_dir(World::with_token());
-    assert_eq!(before, state_dir(World::with_token().env("LTX_EMAIL", "a@b.c")));
-    assert_eq!(before, state_dir(World::with_token().env("RUNFLOW_TOKEN", "rf")));
+    assert_eq!(
+        before,
+        state_dir(World::with_token().env("LTX_EMAIL", "a@b.c"))
+    );
+    assert_eq!(
+        before,
+        state_dir(World::with_token().env("RUNFLOW_TOKEN", "rf"))
+    );
 }
 
 #[test]

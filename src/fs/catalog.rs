@@ -431,21 +431,10 @@ impl Catalog {
     }
 
     fn renew(&self, key: AssetKey, asset: Asset) {
-        let fresh = match self.provider(key.service) {
-            Some(provider) => provider.refresh(&asset),
-            None => Err(ProviderError::Unsupported),
+        let answer = match self.renewed_meanwhile(&key, &asset) {
+            Some(url) => Ok(url),
+            None => self.ask_for_url(&key, &asset),
         };
-        let answer: Result<SignedUrl, ProviderError> = fresh.and_then(|fresh| {
-            let mut state = self.lock();
-            let ino = state.tree.ino_of(&key);
-            if let Some(node) = ino.and_then(|ino| state.tree.asset_mut(ino)) {
-                node.asset.url = fresh.url.clone();
-                if !fresh.locator.is_empty() {
-                    node.asset.locator = fresh.locator;
-                }
-            }
-            fresh.url.ok_or_else(|| no_url(key.service))
-        });
         if let Err(error) = &answer {
             log::error!("{}: no fresh URL for {}: {error}", key.service, key.id);
         }
@@ -453,6 +442,27 @@ impl Catalog {
         for done in waiting {
             done(answer.clone());
         }
+    }
+
+    /// A URL that came along with another asset's while this renewal waited for its turn.
+    fn renewed_meanwhile(&self, key: &AssetKey, stale: &Asset) -> Option<SignedUrl> {
+        let state = self.lock();
+        let node = state.tree.asset(state.tree.ino_of(key)?)?;
+        let url = node.asset.url.as_ref()?;
+        let fresh = Some(url) != stale.url.as_ref() && !url.expired(self.clock.now(), URL_MARGIN);
+        fresh.then(|| url.clone())
+    }
+
+    fn ask_for_url(&self, key: &AssetKey, stale: &Asset) -> Result<SignedUrl, ProviderError> {
+        let provider = self.provider(key.service);
+        let provider = provider.ok_or(ProviderError::Unsupported)?;
+        let (fresh, others) = provider.refresh_with_others(stale)?;
+        let url = fresh.url.clone();
+        let mut state = self.lock();
+        for asset in others.into_iter().chain([fresh]) {
+            state.take_url(asset);
+        }
+        url.ok_or_else(|| no_url(key.service))
     }
 
     fn recall_runflow(&self) {
@@ -504,6 +514,21 @@ impl State {
             }
         }
         changes
+    }
+
+    /// Gives a node the URL that its service names now, and where to ask for the next one.
+    fn take_url(&mut self, asset: Asset) {
+        let key = AssetKey {
+            service: asset.library.service(),
+            id: asset.id,
+        };
+        let ino = self.tree.ino_of(&key);
+        if let Some(node) = ino.and_then(|ino| self.tree.asset_mut(ino)) {
+            node.asset.url = asset.url;
+            if !asset.locator.is_empty() {
+                node.asset.locator = asset.locator;
+            }
+        }
     }
 
     /// Gives a node what was learnt of its object earlier.

@@ -236,11 +236,11 @@ impl LtxProvider {
         })
     }
 
-    fn find_on_page(&self, asset: &Asset, number: usize) -> Result<Option<Asset>, ProviderError> {
-        match self.page(asset.library, number) {
-            Ok(page) => Ok(page.assets.into_iter().find(|a| a.id == asset.id)),
+    fn page_if_any(&self, library: Library, number: usize) -> Result<Vec<Asset>, ProviderError> {
+        match self.page(library, number) {
+            Ok(page) => Ok(page.assets),
             // The library became shorter and the service knows no such page any more.
-            Err(ProviderError::Refused { .. }) => Ok(None),
+            Err(ProviderError::Refused { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
@@ -261,17 +261,19 @@ impl Provider for LtxProvider {
     /// Looks on the page where the asset was last seen, on its neighbours (new assets push it to
     /// the next one, deletions pull it to the one before), then everywhere.
     fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError> {
+        Ok(self.refresh_with_others(asset)?.0)
+    }
+
+    fn refresh_with_others(&self, asset: &Asset) -> Result<(Asset, Vec<Asset>), ProviderError> {
         if let Some(page) = asset.locator.parse().ok().filter(|page| *page >= 1) {
             let neighbours = [page, page + 1, page - 1];
             for number in neighbours.into_iter().filter(|number| *number >= 1) {
-                if let Some(found) = self.find_on_page(asset, number)? {
+                if let Some(found) = pick(asset, self.page_if_any(asset.library, number)?) {
                     return Ok(found);
                 }
             }
         }
-        let listed = self.list(asset.library)?;
-        let found = listed.into_iter().find(|listed| listed.id == asset.id);
-        found.ok_or(ProviderError::NotFound)
+        pick(asset, self.list(asset.library)?).ok_or(ProviderError::NotFound)
     }
 }
 
@@ -325,3 +327,10 @@ fn find_gap(pages: &[Page]) -> Option<String> {
 #[cfg(test)]
 #[path = "ltx_tests.rs"]
 mod tests;
+
+/// Takes `asset` out of what was listed, and gives the others with it.
+fn pick(asset: &Asset, mut listed: Vec<Asset>) -> Option<(Asset, Vec<Asset>)> {
+    let at = listed.iter().position(|listed| listed.id == asset.id)?;
+    let found = listed.swap_remove(at);
+    Some((found, listed))
+}

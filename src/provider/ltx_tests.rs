@@ -263,6 +263,15 @@ fn renewing_asks_for_the_page_the_asset_was_on() {
 }
 
 #[test]
+fn renewing_one_asset_renews_its_page() {
+    let server = serving(|seen| page_of(&numbered(200), seen.number("page"), 50));
+    let renewed = provider(&server).refresh_with_others(&asset_on("3", "a0120"));
+    let (fresh, others) = renewed.unwrap();
+    assert_eq!((fresh.id.as_str(), others.len()), ("a0120", 49));
+    assert!(others.iter().all(|other| other.id != fresh.id));
+}
+
+#[test]
 fn an_asset_that_moved_is_found_on_the_neighbouring_page_and_remembered_there() {
     let server = serving(|seen| page_of(&numbered(200), seen.number("page"), 50));
     let fresh = provider(&server).refresh(&asset_on("2", "a0120")).unwrap();
