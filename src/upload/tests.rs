@@ -443,7 +443,7 @@ impl World {
         let gives_up = Instant::now() + PATIENCE;
         while !what() {
             assert!(Instant::now() < gives_up, "it did not come to pass");
-            thread::yield_now();
+            thread::park_timeout(Duration::from_micros(200));
         }
     }
 

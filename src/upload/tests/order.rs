@@ -201,7 +201,7 @@ fn remount(world: World, names: &mut HashMap<String, Believed>) -> World {
     let gives_up = Instant::now() + PATIENCE;
     while shared.strong_count() > 0 {
         assert!(Instant::now() < gives_up, "a thread stays");
-        thread::yield_now();
+        thread::park_timeout(Duration::from_micros(200));
     }
     let mut world = World::mount(&root, service, None, |config| config.write_back = true);
     world._temporary = _temporary;
