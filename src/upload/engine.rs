@@ -54,8 +54,13 @@ impl Shared {
                 Pick::Wait(until) => line = self.wait(line, until, now),
                 Pick::Run { id, looks } => {
                     drop(line);
-                    self.run(id, looks);
+                    // A panic of who is told must not take the thread and the turn with it.
+                    let run = catch_unwind(AssertUnwindSafe(|| self.run(id, looks)));
                     line = self.line();
+                    if run.is_err() {
+                        log::error!("the end of an upload met a bug");
+                        line.queue.leave(id);
+                    }
                     self.wake.notify_all();
                 }
                 Pick::GiveUp { id, error } => {

@@ -26,14 +26,27 @@ impl Shared {
         let mut seen = HashSet::new();
         for (id, path) in files_in(&self.directories.staging)? {
             seen.insert(id);
-            if let Some(file) = open_unowned(&path)? {
-                adopted.extend(self.recover_file(id, &path, file)?);
+            match self.recover_path(id, &path) {
+                Ok(file) => adopted.extend(file),
+                // One bad file must not keep the others from their upload.
+                Err(error) => log::error!("{} stays as it is: {error}", path.display()),
             }
         }
         self.forget_entries_without_files(&seen)?;
         self.delete_orphaned_copies()?;
         adopted.sort_by_key(|(sequence, _)| *sequence);
         Ok(adopted.into_iter().map(|(_, file)| file).collect())
+    }
+
+    fn recover_path(
+        &self,
+        id: Uuid,
+        path: &Path,
+    ) -> Result<Option<(u64, Arc<StagedFile>)>, UploadError> {
+        match open_unowned(path)? {
+            Some(file) => self.recover_file(id, path, file),
+            None => Ok(None),
+        }
     }
 
     fn recover_file(
@@ -159,6 +172,8 @@ impl Shared {
             true => fs::rename(&path, self.directories.kept(id)),
             false => fs::remove_file(&path),
         };
+        // On the disk too: a file that came back after a power cut would look unfinished.
+        let done = done.and_then(|()| sync_directory(&self.directories.staging));
         if let Err(error) = done {
             log::warn!("cannot put away {}: {error}", path.display());
         }

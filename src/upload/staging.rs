@@ -13,10 +13,12 @@
 //! network. `facts` is held for moments only.
 
 mod directories;
+mod state;
 mod transitions;
 
 pub(super) use directories::{Directories, label, own, sync_directory};
 use directories::{new_file, set_label};
+pub use state::UploadState;
 pub(super) use transitions::{Prepared, Sending};
 
 use std::fmt;
@@ -37,40 +39,6 @@ use crate::store::{Digest, Stage, StagedRecord, Store};
 
 /// Told the outcome of a submission, once, on a thread of the upload layer.
 pub type SubmitDone = Box<dyn FnOnce(Result<(), UploadError>) + Send>;
-
-/// How far a staged file has come. Displayed as the value of `user.reelfs.upload`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UploadState {
-    /// Being written; not closed whole since.
-    Open,
-    /// Whole and kept on this machine: a temporary name, or an empty file.
-    Local,
-    /// Whole and safe on the local disk, to be sent.
-    Queued,
-    Sending {
-        percent: u8,
-    },
-    Uploaded {
-        id: AssetId,
-    },
-    /// Given up until it is submitted again, `retry_failed`, or the next mount.
-    Failed {
-        reason: String,
-    },
-}
-
-impl fmt::Display for UploadState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UploadState::Open => f.write_str("open"),
-            UploadState::Local => f.write_str("local"),
-            UploadState::Queued => f.write_str("queued"),
-            UploadState::Sending { percent } => write!(f, "sending {percent}%"),
-            UploadState::Uploaded { .. } => f.write_str("done"),
-            UploadState::Failed { reason } => write!(f, "failed: {reason}"),
-        }
-    }
-}
 
 /// What [`StagedFile::allocate`] does to the size of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,6 +57,7 @@ pub(super) struct FakeService {
     pub list_faults: Mutex<VecDeque<ProviderError>>,
     /// So many more listings don't show assets that were made since this was set.
     lag: Mutex<(usize, Vec<AssetId>)>,
+    making: Mutex<()>,
     gate: Mutex<Option<Gate>>,
     pub uploads: AtomicUsize,
     pub listings: AtomicUsize,
@@ -73,6 +74,7 @@ impl FakeService {
             faults: Mutex::default(),
             list_faults: Mutex::default(),
             lag: Mutex::default(),
+            making: Mutex::default(),
             gate: Mutex::default(),
             uploads: AtomicUsize::new(0),
             listings: AtomicUsize::new(0),
@@ -105,9 +107,9 @@ impl FakeService {
         (names, word)
     }
 
-    /// Everything the service has, the oldest first.
+    /// Everything the service has, in the order of its making.
     pub fn assets(&self) -> Vec<Asset> {
-        let mut assets: Vec<Asset> = fs::read_dir(&self.directory)
+        let mut assets: Vec<(u64, Asset)> = fs::read_dir(&self.directory)
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|e| e == "json"))
@@ -115,18 +117,19 @@ impl FakeService {
                 let facts: serde_json::Value =
                     serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
                 let created = Duration::from_nanos(facts["created_ns"].as_u64().unwrap());
-                Asset {
+                let asset = Asset {
                     created_at: Some(SystemTime::UNIX_EPOCH + created),
                     ..asset(
                         facts["id"].as_str().unwrap(),
                         facts["name"].as_str().unwrap(),
                         facts["size"].as_u64(),
                     )
-                }
+                };
+                (facts["nth"].as_u64().unwrap(), asset)
             })
             .collect();
-        assets.sort_by_key(|asset| asset.created_at);
-        assets
+        assets.sort_by_key(|(nth, _)| *nth);
+        assets.into_iter().map(|(_, asset)| asset).collect()
     }
 
     pub fn bytes(&self, id: &AssetId) -> Vec<u8> {
@@ -135,10 +138,11 @@ impl FakeService {
 
     /// Makes an asset as another client would.
     pub fn make(&self, name: &str, bytes: &[u8], created_at: SystemTime) -> Asset {
+        let _one_at_a_time = self.making.lock().unwrap();
         let id = Uuid::new_v4().to_string();
         let created = created_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let facts = serde_json::json!({
-            "id": id, "name": name, "size": bytes.len(),
+            "id": id, "name": name, "size": bytes.len(), "nth": self.assets().len(),
             "created_ns": created.as_nanos() as u64,
         });
         let path = |extension| self.directory.join(format!("{id}.{extension}"));
@@ -439,8 +443,16 @@ impl World {
         let gives_up = Instant::now() + PATIENCE;
         while !what() {
             assert!(Instant::now() < gives_up, "it did not come to pass");
-            thread::yield_now();
+            thread::park_timeout(Duration::from_micros(200));
         }
+    }
+
+    /// Lets time fly until nothing is left to send.
+    pub fn finish(&self) {
+        self.until(|| {
+            self.pass(Duration::from_millis(100));
+            self.uploads.shared.line().queue.ids().is_empty()
+        });
     }
 
     pub fn drained(&self) {
@@ -488,4 +500,26 @@ pub(super) fn sample(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|n| (n as u8).wrapping_mul(31).wrapping_add((n >> 8) as u8) ^ seed)
         .collect()
+}
+
+/// A small generator, so that a failure can be repeated from its seed.
+pub(super) struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) % sides
+    }
+}
+
+/// `REELFS_TEST_SEED`, or another one each time; tests print it.
+pub(super) fn seed() -> u64 {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    std::env::var("REELFS_TEST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(nanos.unwrap().as_nanos() as u64)
 }

@@ -1,12 +1,15 @@
 //! `kill -9` at every step of the protocol. The victims are processes of their own: this test
 //! program again, told by the environment what to do and where to die.
 
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
 use super::*;
 use crate::upload::crash::{Step, die_at};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 const ROOT: &str = "REELFS_TEST_VICTIM_ROOT";
 const DEATH: &str = "REELFS_TEST_VICTIM_DEATH";
@@ -55,7 +58,7 @@ fn live(root: &Path, death: Death) {
         file.set_times(None, Some(mtime())).unwrap();
         outcome(&world.close(&file)).unwrap();
     }
-    finish(&world);
+    world.finish();
 }
 
 fn mtime() -> SystemTime {
@@ -63,24 +66,22 @@ fn mtime() -> SystemTime {
 }
 
 fn hurried(root: &Path, prepare: impl FnOnce(&FakeService)) -> World {
-    let clock = Arc::new(ManualClock::at(SystemTime::now()));
+    // Later than any life before it.
+    let clock = Arc::new(ManualClock::at(SystemTime::now() + 100 * HOUR));
     let service = FakeService::open(root.join("service"), clock.clone());
     prepare(&service);
     World::mount(root, service, Some(clock), |_| {})
 }
 
-/// Lets time fly until nothing is left to send.
-fn finish(world: &World) {
-    world.until(|| {
-        world.pass(Duration::from_millis(100));
-        world.uploads.shared.line().queue.ids().is_empty()
-    });
-}
-
 /// Runs `test` of this program again as the victim at `root`.
 fn victim(test: &str, root: &Path, death: usize) -> ExitStatus {
+    victim_with(test, root, death, &[])
+}
+
+fn victim_with(test: &str, root: &Path, death: usize, more: &[(&str, &str)]) -> ExitStatus {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--test-threads=1"])
+        .envs(more.iter().copied())
         .env(ROOT, root)
         .env(DEATH, death.to_string())
         .output()
@@ -101,7 +102,7 @@ fn was_killed(status: ExitStatus) -> bool {
 /// The file is at the service once, whole, with what the user set; nothing is left over.
 fn assert_uploaded_once(root: &Path, what: &str) {
     let world = hurried(root, |_| {});
-    finish(&world);
+    world.finish();
     let (asset, stored) = world.only_asset();
     assert!(stored == bytes(), "{what}: other bytes");
     let meta = world.store.asset_meta(Service::Runway, &asset.id).unwrap();
@@ -119,7 +120,7 @@ fn assert_uploaded_once(root: &Path, what: &str) {
 
 fn assert_kept_aside(root: &Path, what: &str, wanted: &[u8]) {
     let world = hurried(root, |_| {});
-    finish(&world);
+    world.finish();
     assert!(world.service.assets().is_empty(), "{what}: uploaded");
     assert!(world.uploads.staged().is_empty(), "{what}: shown");
     let recovered = world.files_in("recovered");
@@ -214,7 +215,7 @@ fn local_files_stay_and_failed_ones_are_tried_again_after_a_crash() {
     let root = tempfile::TempDir::new().unwrap();
     assert!(was_killed(victim(test, root.path(), 0)));
     let world = hurried(root.path(), |_| {});
-    finish(&world);
+    world.finish();
     let assets = world.service.assets();
     let names: Vec<&str> = assets.iter().filter_map(|a| a.name.as_deref()).collect();
     assert!(
@@ -231,6 +232,106 @@ fn local_files_stay_and_failed_ones_are_tried_again_after_a_crash() {
     let local = |name: &str| (name.to_string(), UploadState::Local);
     assert_eq!(staged, [local(".hidden"), local("empty.mp4")]);
     assert_eq!(world.uploads.staged()[0].ino(), 7);
+}
+
+/// The bytes of a version, which no other has.
+fn version_bytes(version: u64) -> Vec<u8> {
+    let length = 1 + (version as usize % 7) * 3_000;
+    version.to_le_bytes().repeat(length)
+}
+
+fn version_of(bytes: &[u8]) -> u64 {
+    let version = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    assert!(bytes == version_bytes(version), "bytes of no version");
+    version
+}
+
+fn note(root: &Path, line: &str) {
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(root.join("log"))
+        .unwrap();
+    std::io::Write::write_all(&mut log, format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// A life of random copies and renames over a faulty service, which ends anywhere.
+fn live_at_random(root: &Path, life: usize, dice: &mut Dice) {
+    let clock = Arc::new(ManualClock::at(SystemTime::now() + life as u32 * HOUR));
+    let service = FakeService::open(root.join("service"), clock.clone());
+    service.next_uploads((0..100).map(|_| match dice.roll(6) {
+        0 => Fault::LostAfter,
+        1 => Fault::LostHalfway,
+        2 => Fault::Answer(unavailable()),
+        _ => Fault::None,
+    }));
+    let world = World::mount(root, service, Some(clock), |c| c.write_back = true);
+    for turn in 0..5 + dice.roll(30) {
+        let version = life as u64 * 1_000 + turn;
+        let name = format!("{}.mp4", dice.roll(4));
+        world.pass(Duration::from_millis(dice.roll(500)));
+        let file = match dice.roll(3) {
+            0 => world.write(&format!(".{name}.tmp"), &version_bytes(version)),
+            _ => world.write(&name, &version_bytes(version)),
+        };
+        if dice.roll(8) == 0 {
+            continue;
+        }
+        note(root, &format!("closing {name} {version}"));
+        outcome(&world.close(&file)).unwrap();
+        if file.state() == UploadState::Local {
+            world.uploads.rename(&file, VIDEO, &name).unwrap();
+            outcome(&world.close(&file)).unwrap();
+        }
+        note(root, &format!("closed {name} {version}"));
+    }
+    die();
+}
+
+#[test]
+fn many_lives_of_random_copies_leave_every_closed_version_once_and_in_order() {
+    let test = "upload::tests::crash::\
+                many_lives_of_random_copies_leave_every_closed_version_once_and_in_order";
+    let seed = seed();
+    if let Some((root, life)) = victim_role() {
+        return live_at_random(&root, life, &mut Dice(seed ^ (life as u64) << 32));
+    }
+    println!("REELFS_TEST_SEED={seed}");
+    let root = tempfile::TempDir::new().unwrap();
+    for life in 1..=8 {
+        let status = victim_with(
+            test,
+            root.path(),
+            life,
+            &[("REELFS_TEST_SEED", &seed.to_string())],
+        );
+        assert!(was_killed(status), "{status}");
+    }
+    let world = hurried(root.path(), |_| {});
+    world.finish();
+    let mut there: HashMap<String, Vec<u64>> = HashMap::new();
+    for asset in world.service.assets() {
+        let version = version_of(&world.service.bytes(&asset.id));
+        there.entry(asset.name.unwrap()).or_default().push(version);
+    }
+    for (name, versions) in &there {
+        assert!(versions.is_sorted_by(|a, b| a < b), "{name}: {versions:?}");
+    }
+    let log = fs::read_to_string(root.path().join("log")).unwrap();
+    let noted = |word: &str| -> HashSet<(String, u64)> {
+        log.lines()
+            .filter_map(|line| line.strip_prefix(word)?.trim().split_once(' '))
+            .map(|(name, version)| (name.to_string(), version.parse().unwrap()))
+            .collect()
+    };
+    let there: HashSet<(String, u64)> = there
+        .into_iter()
+        .flat_map(|(name, versions)| versions.into_iter().map(move |v| (name.clone(), v)))
+        .collect();
+    let missing: Vec<_> = noted("closed ").difference(&there).cloned().collect();
+    assert!(missing.is_empty(), "closed and not there: {missing:?}");
+    let extra: Vec<_> = there.difference(&noted("closing ")).cloned().collect();
+    assert!(extra.is_empty(), "never closed and there: {extra:?}");
 }
 
 #[test]

@@ -74,11 +74,13 @@ fn nothing_is_sent_while_the_listing_fails_after_a_lost_answer() {
 #[test]
 fn an_older_asset_of_the_same_name_and_size_is_not_taken_for_the_upload() {
     for listed in [true, false] {
-        let world = World::new();
+        let world = World::timeless(|_| {});
         world.directory.listed.store(listed, Ordering::Relaxed);
         let old = world.service.make("clip.mp4", b"other", SystemTime::now());
         world.service.next_uploads([Fault::LostHalfway]);
-        let file = world.copy_in("clip.mp4", b"bytes").unwrap();
+        let file = world.write("clip.mp4", b"bytes");
+        world.uploads.submit(&file, None);
+        world.finish();
         assert_eq!(world.service.assets().len(), 2);
         assert_ne!(file.state(), UploadState::Uploaded { id: old.id });
     }
@@ -86,18 +88,18 @@ fn an_older_asset_of_the_same_name_and_size_is_not_taken_for_the_upload() {
 
 #[test]
 fn an_asset_from_long_before_the_attempt_is_not_taken_for_the_upload() {
-    let world = World::new();
+    let world = World::timeless(|_| {});
     let long_ago = SystemTime::now() - Duration::from_secs(3 * 86_400);
     let (began, go) = world.service.hold_uploads();
     world.service.next_uploads([Fault::LostHalfway]);
     let file = world.write("clip.mp4", b"bytes");
-    let closed = world.close(&file);
+    world.uploads.submit(&file, None);
     began.recv_timeout(PATIENCE).unwrap();
     // It shows only now, so that its id was not noted.
     world.service.make("clip.mp4", b"other", long_ago);
     go.send(()).unwrap();
     go.send(()).unwrap();
-    outcome(&closed).unwrap();
+    world.finish();
     assert_eq!(world.uploads_tried(), 2);
 }
 

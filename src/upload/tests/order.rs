@@ -67,27 +67,6 @@ fn versions_of_one_name_are_sent_one_after_the_other_in_their_order() {
     assert_eq!(world.service.most_at_once.load(Ordering::SeqCst), 1);
 }
 
-/// A small generator, so that a failure can be repeated from its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % sides
-    }
-}
-
-fn seed() -> u64 {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    std::env::var("REELFS_TEST_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(nanos.unwrap().as_nanos() as u64)
-}
-
 #[test]
 fn three_hundred_files_through_a_faulty_service_are_all_there_and_none_twice() {
     let seed = seed();
@@ -222,7 +201,7 @@ fn remount(world: World, names: &mut HashMap<String, Believed>) -> World {
     let gives_up = Instant::now() + PATIENCE;
     while shared.strong_count() > 0 {
         assert!(Instant::now() < gives_up, "a thread stays");
-        thread::yield_now();
+        thread::park_timeout(Duration::from_micros(200));
     }
     let mut world = World::mount(&root, service, None, |config| config.write_back = true);
     world._temporary = _temporary;
