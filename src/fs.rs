@@ -164,8 +164,12 @@ impl LibraryFs {
 
     /// The kernel gave back `count` of the numbers it was given.
     pub fn forget(&self, ino: u64, count: u64) {
-        let gone = self.catalog.lock().tree.forget(ino, count);
-        if gone {
+        let dropped = {
+            let mut state = self.catalog.lock();
+            state.tree.forget(ino, count);
+            state.tree.take_dropped()
+        };
+        for ino in dropped {
             self.revisions.forget(ino);
             lock(&self.staged).remove(&ino);
         }

@@ -25,7 +25,7 @@ use errno::errno;
 pub use notify::KernelNotifier;
 use parking::ParkingLot;
 pub use reply::Owner;
-use reply::{BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, open_flags};
+use reply::{BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, moment, open_flags};
 
 /// The kernel's largest request: 256 pages of 4 KiB. It bounds reads too.
 const MAX_REQUEST_BYTES: u32 = 256 * 4096;
@@ -70,13 +70,6 @@ fn open_mode(req: &Request, flags: i32) -> OpenMode {
 /// least a thread that opens and closes is itself.
 fn thread_group(req: &Request) -> u32 {
     process::thread_group(req.pid()).unwrap_or(req.pid())
-}
-
-fn moment(time: TimeOrNow) -> SystemTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
-    }
 }
 
 impl Filesystem for FuseAdapter {

@@ -51,6 +51,8 @@ pub struct Tree {
     files: HashMap<u64, Held>,
     by_asset: HashMap<AssetKey, u64>,
     directories: HashMap<Library, Directory>,
+    /// Files that are gone from memory since they were last asked for.
+    dropped: Vec<u64>,
 }
 
 impl Tree {
@@ -62,6 +64,7 @@ impl Tree {
             files: HashMap::new(),
             by_asset: HashMap::new(),
             directories: libraries.map(|l| (*l, Directory::default())).collect(),
+            dropped: Vec::new(),
         }
     }
 
@@ -232,6 +235,10 @@ impl Tree {
         let Some(held) = self.files.get_mut(&ino) else {
             return changes;
         };
+        if matches!(held.node, Node::Asset(_)) {
+            // Its upload ended meanwhile, under the new name.
+            return changes;
+        }
         let from = held.node.library();
         held.node = Node::Local(to);
         if from != library {
@@ -332,21 +339,27 @@ impl Tree {
         }
     }
 
-    /// The kernel forgot `count` of the times it was given this number. True where nobody needs
-    /// the file any more and it is gone from memory.
-    pub fn forget(&mut self, ino: u64, count: u64) -> bool {
+    /// The kernel forgot `count` of the times it was given this number. A file that stands nowhere
+    /// and that nobody knows is gone from memory then.
+    pub fn forget(&mut self, ino: u64, count: u64) {
         if let Some(held) = self.files.get_mut(&ino) {
             held.lookups = held.lookups.saturating_sub(count);
         }
-        self.drop_if_unused(ino)
+        self.drop_if_unused(ino);
     }
 
-    fn drop_if_unused(&mut self, ino: u64) -> bool {
-        let Some(held) = self.files.get(&ino) else {
-            return false;
-        };
-        if held.lookups > 0 || held.linked {
-            return false;
+    /// The files that went from memory since this was last asked, and did not come back: whoever
+    /// keeps something by number lets go of it.
+    pub fn take_dropped(&mut self) -> Vec<u64> {
+        let mut dropped = std::mem::take(&mut self.dropped);
+        dropped.retain(|ino| !self.files.contains_key(ino));
+        dropped
+    }
+
+    fn drop_if_unused(&mut self, ino: u64) {
+        let unused = |held: &Held| held.lookups == 0 && !held.linked;
+        if !self.files.get(&ino).is_some_and(unused) {
+            return;
         }
         if let Some(Held {
             node: Node::Asset(node),
@@ -355,7 +368,7 @@ impl Tree {
         {
             self.by_asset.remove(&node.key());
         }
-        true
+        self.dropped.push(ino);
     }
 
     fn put(

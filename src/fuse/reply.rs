@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyXattr,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyXattr, TimeOrNow,
 };
 
 use super::errno::errno;
@@ -94,6 +94,14 @@ pub(super) fn answer_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, 
         Ok(value) if size == 0 => reply.size(value.len() as u32),
         Ok(value) if value.len() > size as usize => reply.error(errno(&FsError::Range)),
         Ok(value) => reply.data(&value),
+    }
+}
+
+/// A time as the user gave it.
+pub(super) fn moment(time: TimeOrNow) -> SystemTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
     }
 }
 
