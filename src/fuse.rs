@@ -5,33 +5,33 @@ pub mod errno;
 mod notify;
 pub mod parking;
 mod process;
+mod reply;
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{Attr, Closer, FsError, Kind, LibraryFs, OpenMode, Opened, SetAttr};
+use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr};
 use errno::errno;
 pub use notify::KernelNotifier;
 use parking::ParkingLot;
+pub use reply::Owner;
+use reply::{BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, moment, open_flags};
 
 /// The kernel's largest request: 256 pages of 4 KiB. It bounds reads too.
 const MAX_REQUEST_BYTES: u32 = 256 * 4096;
 /// Requests that the kernel lets wait at once before it makes readers queue: at least 12 are
 /// needed to keep parallel readers busy, more than 64 gained nothing.
 const MAX_BACKGROUND: u16 = 64;
-/// What `stat` names as the good size of a read. Programs make buffers of it, and a probe of a
-/// header should not pull more.
-const BLOCK_BYTES: u32 = 4096;
 
 /// Capabilities worth having, each where the kernel knows it.
 const CAPABILITIES: [InitFlags; 6] = [
@@ -50,67 +50,11 @@ pub struct FuseAdapter {
     owner: Owner,
 }
 
-/// Whom every file belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    pub uid: u32,
-    pub gid: u32,
-}
-
-impl Owner {
-    fn show(&self, attr: &Attr) -> FileAttr {
-        let (kind, nlink) = match attr.kind {
-            Kind::Directory => (FileType::Directory, 2),
-            Kind::File => (FileType::RegularFile, 1),
-        };
-        FileAttr {
-            ino: INodeNo(attr.ino),
-            size: attr.size_bytes,
-            blocks: attr.size_bytes.div_ceil(512),
-            atime: attr.mtime,
-            mtime: attr.mtime,
-            ctime: attr.mtime,
-            crtime: attr.mtime,
-            kind,
-            perm: attr.mode,
-            nlink,
-            uid: self.uid,
-            gid: self.gid,
-            rdev: 0,
-            blksize: BLOCK_BYTES,
-            flags: 0,
-        }
-    }
-}
-
 impl FuseAdapter {
     /// Serves `fs`; every file belongs to `owner`.
     pub fn new(fs: Arc<LibraryFs>, lot: Arc<ParkingLot>, owner: Owner) -> Self {
         Self { fs, lot, owner }
     }
-}
-
-/// An entry of a directory whose size and times are still to be learnt: the kernel gets the number
-/// and is told to believe nothing, so that a `stat` asks and waits.
-fn unknown_attr(ino: u64) -> Attr {
-    Attr {
-        ino,
-        kind: Kind::File,
-        size_bytes: 0,
-        mtime: SystemTime::UNIX_EPOCH,
-        mode: 0o444,
-        ttl: Duration::ZERO,
-    }
-}
-
-const GENERATION: Generation = Generation(0);
-
-fn open_flags(opened: &Opened) -> FopenFlags {
-    let mut flags = FopenFlags::empty();
-    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
-    flags.set(FopenFlags::FOPEN_NOFLUSH, !opened.flushes);
-    flags
 }
 
 fn open_mode(req: &Request, flags: i32) -> OpenMode {
@@ -126,20 +70,6 @@ fn open_mode(req: &Request, flags: i32) -> OpenMode {
 /// least a thread that opens and closes is itself.
 fn thread_group(req: &Request) -> u32 {
     process::thread_group(req.pid()).unwrap_or(req.pid())
-}
-
-fn answer(reply: ReplyEmpty) -> impl FnOnce(Result<(), FsError>) {
-    move |outcome| match outcome {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn moment(time: TimeOrNow) -> SystemTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
-    }
 }
 
 impl Filesystem for FuseAdapter {
@@ -466,15 +396,7 @@ impl Filesystem for FuseAdapter {
         let answer = move |entries: Result<Arc<[crate::fs::Listed]>, FsError>| match entries {
             Err(error) => reply.error(errno(&error)),
             Ok(entries) => {
-                for (next, entry) in (1u64..).zip(entries.iter()).skip(offset as usize) {
-                    let kind = match entry.kind {
-                        Kind::Directory => FileType::Directory,
-                        Kind::File => FileType::RegularFile,
-                    };
-                    if reply.add(INodeNo(entry.ino), next, kind, &*entry.name) {
-                        break;
-                    }
-                }
+                reply::add_names(&entries, offset, &mut reply);
                 reply.ok();
             }
         };
@@ -495,19 +417,8 @@ impl Filesystem for FuseAdapter {
         let answer = move |entries: Result<Arc<[crate::fs::Listed]>, FsError>| match entries {
             Err(error) => reply.error(errno(&error)),
             Ok(entries) => {
-                for (next, entry) in (1u64..).zip(entries.iter()).skip(offset as usize) {
-                    let attr = fs.known_attr(entry.ino);
-                    let attr = attr.unwrap_or_else(|| unknown_attr(entry.ino));
-                    let shown = owner.show(&attr);
-                    let ino = INodeNo(entry.ino);
-                    let full = reply.add(ino, next, &*entry.name, &attr.ttl, &shown, GENERATION);
-                    if full {
-                        break;
-                    }
-                    if !matches!(&*entry.name, "." | "..") {
-                        fs.remember(entry.ino);
-                    }
-                }
+                let given = reply::add_with_attrs(&fs, owner, &entries, offset, &mut reply);
+                fs.remember_all(&given);
                 reply.ok();
             }
         };
@@ -581,22 +492,5 @@ impl Filesystem for FuseAdapter {
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         answer_xattr(reply, size, self.fs.listxattr(ino.0));
-    }
-}
-
-fn answer_attr(reply: ReplyAttr, owner: Owner) -> impl FnOnce(Result<Attr, FsError>) {
-    move |found| match found {
-        Ok(attr) => reply.attr(&attr.ttl, &owner.show(&attr)),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-/// Size 0 asks how large a buffer must be.
-fn answer_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
-    match value {
-        Err(error) => reply.error(errno(&error)),
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(errno(&FsError::Range)),
-        Ok(value) => reply.data(&value),
     }
 }

@@ -8,139 +8,23 @@
 mod directory;
 pub mod inode;
 pub mod name;
+mod node;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::provider::{Asset, AssetId, Library, Service};
-use crate::reader::{AssetKey, ObjectInfo};
+use crate::reader::AssetKey;
 
 pub use directory::DirEntry;
 use directory::Directory;
+use node::wanted_name;
+pub use node::{AssetNode, Kept, LocalNode, Node};
 
 /// How long a service's listing may lag behind an upload or a deletion of our own before the
 /// listing is believed. Nothing documents a lag; a minute covers a cached list page.
 pub const LISTING_LAG: Duration = Duration::from_secs(60);
-
-/// What the user gave an asset by copying it in; kept across mounts by the store.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Kept {
-    /// Number that the file had before it was an asset.
-    pub ino: Option<u64>,
-    /// The name it was copied to, and the name the service gave it then: while the service still
-    /// has that name, the user's stands.
-    pub name: Option<String>,
-    pub service_name: Option<String>,
-    pub mtime: Option<SystemTime>,
-    /// Permission bits.
-    pub mode: Option<u32>,
-    /// Order of uploads from this machine, to tell apart equal creation times.
-    pub sequence: Option<u64>,
-    pub uploaded_at: Option<SystemTime>,
-}
-
-/// A file that is an asset.
-#[derive(Debug, Clone)]
-pub struct AssetNode {
-    pub asset: Asset,
-    /// What the asset host said, where the API did not or was wrong.
-    pub learned: Option<ObjectInfo>,
-    pub kept: Kept,
-    /// When the service last told us of it; `None` where only an earlier mount knew it.
-    pub seen_at: Option<Instant>,
-    wanted: Arc<str>,
-}
-
-impl AssetNode {
-    fn new(asset: Asset, kept: Kept, seen_at: Option<Instant>) -> Self {
-        let wanted = wanted_name(&asset, &kept);
-        Self {
-            asset,
-            learned: None,
-            kept,
-            seen_at,
-            wanted,
-        }
-    }
-
-    pub fn key(&self) -> AssetKey {
-        AssetKey {
-            service: self.asset.library.service(),
-            id: self.asset.id.clone(),
-        }
-    }
-
-    /// The size to report; `None` until it is learnt.
-    pub fn size_bytes(&self) -> Option<u64> {
-        let learned = self.learned.as_ref().map(|info| info.size_bytes);
-        learned.or(self.asset.size_bytes)
-    }
-
-    /// The time to report; `None` where only the asset host can tell and hasn't been asked.
-    pub fn mtime(&self) -> Option<SystemTime> {
-        let told = self.kept.mtime.or(self.asset.created_at);
-        let learned = self.learned.as_ref();
-        told.or_else(|| {
-            let info = learned?;
-            let fallback = self.asset.updated_at.unwrap_or(SystemTime::UNIX_EPOCH);
-            Some(info.last_modified.unwrap_or(fallback))
-        })
-    }
-
-    /// Whether size and time are known without asking the asset host.
-    pub fn attributes_known(&self) -> bool {
-        self.size_bytes().is_some() && self.mtime().is_some()
-    }
-
-    fn newness(&self) -> impl Ord + use<> {
-        (
-            self.asset.created_at.or(self.kept.uploaded_at),
-            self.asset.updated_at,
-            self.kept.sequence,
-            self.asset.id.clone(),
-        )
-    }
-
-    /// Whether `asset`, the same one listed later, has other bytes than this.
-    fn is_revised_by(&self, asset: &Asset) -> bool {
-        let resized = self.asset.size_bytes != asset.size_bytes;
-        let updated = self.asset.updated_at != asset.updated_at;
-        resized || updated
-    }
-}
-
-fn wanted_name(asset: &Asset, kept: &Kept) -> Arc<str> {
-    match &kept.name {
-        _ if asset.library == Library::Runflow => asset.id.as_str().into(),
-        Some(name) if kept.service_name == asset.name => name.as_str().into(),
-        _ => name::wanted_name(asset).into(),
-    }
-}
-
-/// A file that only this machine has: being written, kept aside or on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalNode {
-    pub library: Library,
-    pub name: String,
-    /// Order of creation: the newest of a name keeps it.
-    pub sequence: u64,
-}
-
-#[derive(Debug, Clone)]
-pub enum Node {
-    Asset(Box<AssetNode>),
-    Local(LocalNode),
-}
-
-impl Node {
-    pub fn library(&self) -> Library {
-        match self {
-            Node::Asset(node) => node.asset.library,
-            Node::Local(node) => node.library,
-        }
-    }
-}
 
 struct Held {
     node: Node,
@@ -167,6 +51,8 @@ pub struct Tree {
     files: HashMap<u64, Held>,
     by_asset: HashMap<AssetKey, u64>,
     directories: HashMap<Library, Directory>,
+    /// Files that are gone from memory since they were last asked for.
+    dropped: Vec<u64>,
 }
 
 impl Tree {
@@ -178,6 +64,7 @@ impl Tree {
             files: HashMap::new(),
             by_asset: HashMap::new(),
             directories: libraries.map(|l| (*l, Directory::default())).collect(),
+            dropped: Vec::new(),
         }
     }
 
@@ -348,6 +235,10 @@ impl Tree {
         let Some(held) = self.files.get_mut(&ino) else {
             return changes;
         };
+        if matches!(held.node, Node::Asset(_)) {
+            // Its upload ended meanwhile, under the new name.
+            return changes;
+        }
         let from = held.node.library();
         held.node = Node::Local(to);
         if from != library {
@@ -448,21 +339,27 @@ impl Tree {
         }
     }
 
-    /// The kernel forgot `count` of the times it was given this number. True where nobody needs
-    /// the file any more and it is gone from memory.
-    pub fn forget(&mut self, ino: u64, count: u64) -> bool {
+    /// The kernel forgot `count` of the times it was given this number. A file that stands nowhere
+    /// and that nobody knows is gone from memory then.
+    pub fn forget(&mut self, ino: u64, count: u64) {
         if let Some(held) = self.files.get_mut(&ino) {
             held.lookups = held.lookups.saturating_sub(count);
         }
-        self.drop_if_unused(ino)
+        self.drop_if_unused(ino);
     }
 
-    fn drop_if_unused(&mut self, ino: u64) -> bool {
-        let Some(held) = self.files.get(&ino) else {
-            return false;
-        };
-        if held.lookups > 0 || held.linked {
-            return false;
+    /// The files that went from memory since this was last asked, and did not come back: whoever
+    /// keeps something by number lets go of it.
+    pub fn take_dropped(&mut self) -> Vec<u64> {
+        let mut dropped = std::mem::take(&mut self.dropped);
+        dropped.retain(|ino| !self.files.contains_key(ino));
+        dropped
+    }
+
+    fn drop_if_unused(&mut self, ino: u64) {
+        let unused = |held: &Held| held.lookups == 0 && !held.linked;
+        if !self.files.get(&ino).is_some_and(unused) {
+            return;
         }
         if let Some(Held {
             node: Node::Asset(node),
@@ -471,7 +368,7 @@ impl Tree {
         {
             self.by_asset.remove(&node.key());
         }
-        true
+        self.dropped.push(ino);
     }
 
     fn put(

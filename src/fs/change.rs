@@ -242,7 +242,11 @@ impl LibraryFs {
         let file = self.staged_file(ino).ok_or(FsError::NotFound)?;
         self.uploads()?.rename(&file, to_library, &to_name)?;
         if let Some(other) = replaces_local {
-            self.remove_staged(other)?;
+            match self.remove_staged(other) {
+                // On its way or just arrived: it stays as the older asset of this name.
+                Err(FsError::Busy) => {}
+                removed => removed?,
+            }
         }
         let node = LocalNode {
             library: to_library,
@@ -255,7 +259,9 @@ impl LibraryFs {
             .names
             .retain(|name| name != from_name && *name != to_name);
         self.catalog.announce(to_library, changes);
-        let to_be_sent = !is_local_name(&to_name) && !self.is_open_for_writing(&file);
+        // One that was closed whole is sent although the kernel may not have released it yet.
+        let is_whole = !file.is_dirty() || !self.is_open_for_writing(&file);
+        let to_be_sent = !is_local_name(&to_name) && is_whole;
         Ok(to_be_sent.then_some(file))
     }
 
@@ -271,7 +277,7 @@ impl LibraryFs {
         NOT_RENAMABLE
     }
 
-    fn remove_staged(&self, ino: u64) -> Result<(), FsError> {
+    pub(super) fn remove_staged(&self, ino: u64) -> Result<(), FsError> {
         let file = self.staged_file(ino).ok_or(FsError::NotFound)?;
         self.uploads()?.remove(&file)?;
         let mut changes = self.catalog.lock().tree.remove_local(ino);

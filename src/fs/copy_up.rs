@@ -59,6 +59,10 @@ impl LibraryFs {
                 let Target::Unchanged(source) = writing.target() else {
                     return Ok(None);
                 };
+                if let Some(version) = self.version_of(writing.ino) {
+                    self.join_version(writing, &source, version);
+                    return Ok(None);
+                }
                 let (library, name, _) = self.writable(writing.ino)?;
                 let size_bytes = source.size_bytes()?.min(limit_bytes);
                 let file = self.new_staged(library, &name, writing.mode)?;
@@ -76,6 +80,15 @@ impl LibraryFs {
             Ok(Some(copy)) => copy.go_on(0, ready),
             Ok(None) => ready(Ok(())),
             Err(error) => ready(Err(error)),
+        }
+    }
+
+    /// Another handle on this file made a new version first: this one writes to the same, as two
+    /// descriptors of one file do.
+    fn join_version(&self, writing: &WriteHandle, source: &Source, version: Arc<StagedFile>) {
+        *lock(&writing.target) = Target::Staged(version);
+        if let Source::Remote(revision) = source {
+            self.asset_closed(revision);
         }
     }
 
@@ -130,11 +143,25 @@ impl Copy {
             return self.give_up(FsError::BadHandle, ready);
         };
         self.fs.show_version(self.ino, &self.file);
-        *lock(&writing.target) = Target::Staged(Arc::clone(&self.file));
+        {
+            let mut target = lock(&writing.target);
+            if matches!(*target, Target::Closed) {
+                drop(target);
+                return self.withdraw(ready);
+            }
+            *target = Target::Staged(Arc::clone(&self.file));
+        }
         if let Source::Remote(revision) = &self.source {
             self.fs.asset_closed(revision);
         }
         ready(Ok(()));
+    }
+
+    /// The writer was killed while it waited for the copy, which nobody changed.
+    fn withdraw(self, ready: Ready) {
+        self.fs.hide_version(self.ino, &self.file);
+        let removed = self.fs.remove_staged(self.file.ino());
+        ready(removed.and(Err(FsError::BadHandle)));
     }
 
     fn give_up(self, error: FsError, ready: Ready) {

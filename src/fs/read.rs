@@ -88,6 +88,7 @@ impl LibraryFs {
                 Target::Unchanged(source) => {
                     self.read_source(writing.ino, &source, offset, len, done);
                 }
+                Target::Closed => done(Err(FsError::BadHandle)),
             },
         }
     }

@@ -66,6 +66,8 @@ pub(super) enum Target {
     Staged(Arc<StagedFile>),
     /// Nothing was changed yet, and these bytes must stay as they are.
     Unchanged(Source),
+    /// The handle is gone; an operation that was given up may still be working for it.
+    Closed,
 }
 
 impl WriteHandle {
@@ -76,7 +78,7 @@ impl WriteHandle {
     pub(super) fn staged(&self) -> Option<Arc<StagedFile>> {
         match self.target() {
             Target::Staged(file) => Some(file),
-            Target::Unchanged(_) => None,
+            Target::Unchanged(_) | Target::Closed => None,
         }
     }
 
@@ -133,8 +135,13 @@ impl LibraryFs {
                 Box::new(move |opened| match opened {
                     Err(error) => done(Err(error)),
                     Ok(opened) => {
-                        let with_attr: Done<Attr> =
-                            Box::new(move |attr| done(attr.map(|attr| (attr, opened))));
+                        let closing = Arc::clone(&fs);
+                        let with_attr: Done<Attr> = Box::new(move |attr| {
+                            if attr.is_err() {
+                                closing.release(opened.fh);
+                            }
+                            done(attr.map(|attr| (attr, opened)));
+                        });
                         fs.getattr(ino, with_attr);
                     }
                 }),
@@ -148,15 +155,20 @@ impl LibraryFs {
             Ok(file) => file,
             Err(error) => return done(Err(error)),
         };
-        if !is_asset
-            && let Some(file) = self.staged_file(ino)
-            && accepts_writes(&file)
-        {
+        // What another handle writes under this number is the file's content for this one too.
+        let being_written = match is_asset {
+            true => self.version_of(ino),
+            false => self.staged_file(ino).filter(|file| accepts_writes(file)),
+        };
+        if let Some(file) = being_written {
             let emptied = match how.truncate {
                 true => file.truncate(0),
                 false => Ok(()),
             };
-            let opened = emptied.map(|()| self.open_staged(ino, file, how));
+            let opened = emptied.map(|()| match is_asset {
+                true => self.open_over(ino, Target::Staged(file), how),
+                false => self.open_staged(ino, file, how),
+            });
             return done(opened.map_err(FsError::from));
         }
         if how.truncate {
@@ -309,6 +321,34 @@ impl LibraryFs {
         self.stand(file);
     }
 
+    /// The new version that is being written under the number of an asset.
+    pub(super) fn version_of(&self, ino: u64) -> Option<Arc<StagedFile>> {
+        let version = lock(&self.overlays).get(&ino).cloned();
+        version.filter(|file| accepts_writes(file))
+    }
+
+    /// Shows `ino` as it is again, unless a newer version than `file` is being written.
+    pub(super) fn hide_version(&self, ino: u64, file: &Arc<StagedFile>) {
+        let mut overlays = lock(&self.overlays);
+        if overlays
+            .get(&ino)
+            .is_some_and(|shown| Arc::ptr_eq(shown, file))
+        {
+            overlays.remove(&ino);
+            drop(overlays);
+            self.forget_data(ino);
+        }
+    }
+
+    /// Whether a handle on `ino` writes to `file`.
+    fn is_written_under(&self, ino: u64, file: &Arc<StagedFile>) -> bool {
+        self.files.any(|handle| {
+            let writing = handle.writing().filter(|writing| writing.ino == ino);
+            let open = writing.and_then(WriteHandle::staged);
+            open.is_some_and(|open| Arc::ptr_eq(&open, file))
+        })
+    }
+
     /// Removes a staged file that nobody will miss.
     pub(super) fn discard(&self, file: &Arc<StagedFile>) {
         if let Ok(uploads) = self.uploads()
@@ -399,15 +439,14 @@ impl LibraryFs {
     }
 
     fn release_writer(self: &Arc<Self>, writing: &WriteHandle) {
-        if let Target::Unchanged(Source::Remote(revision)) = writing.target() {
-            self.asset_closed(&revision);
-        }
-        let Some(file) = writing.staged() else {
-            return;
+        let target = std::mem::replace(&mut *lock(&writing.target), Target::Closed);
+        let file = match target {
+            Target::Staged(file) => file,
+            Target::Unchanged(Source::Remote(revision)) => return self.asset_closed(&revision),
+            Target::Unchanged(Source::Local(_)) | Target::Closed => return,
         };
-        if file.ino() != writing.ino {
-            lock(&self.overlays).remove(&writing.ino);
-            self.forget_data(writing.ino);
+        if file.ino() != writing.ino && !self.is_written_under(writing.ino, &file) {
+            self.hide_version(writing.ino, &file);
         }
         let killed = writing.killed.load(Ordering::Acquire);
         if file.is_dirty() && !killed && !self.is_open_for_writing(&file) {

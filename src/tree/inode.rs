@@ -10,6 +10,34 @@ pub const ROOT: u64 = 1;
 /// Directories have numbers below this, files from here on.
 const FIRST_FILE: u64 = 1 << 10;
 
+/// What a number below [`FIRST_FILE`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixed {
+    Root,
+    /// Runflow's is [`Fixed::Library`].
+    Service(Service),
+    Library(Library),
+}
+
+/// The directory of this number; `None` for a file's number, and for one that nothing has.
+pub fn directory(ino: u64) -> Option<Fixed> {
+    let fixed = match ino {
+        ROOT => Fixed::Root,
+        2 => Fixed::Service(Service::Runway),
+        3 => Fixed::Service(Service::Ltx),
+        4 => Fixed::Library(Library::Runflow),
+        16 => Fixed::Library(Library::RunwayVideo),
+        17 => Fixed::Library(Library::RunwayImage),
+        18 => Fixed::Library(Library::RunwayAudio),
+        32 => Fixed::Library(Library::LtxImages),
+        33 => Fixed::Library(Library::LtxVideos),
+        34 => Fixed::Library(Library::LtxAudio),
+        35 => Fixed::Library(Library::LtxOther),
+        _ => return None,
+    };
+    Some(fixed)
+}
+
 /// A service's directory.
 pub fn of_service(service: Service) -> u64 {
     match service {
@@ -70,6 +98,17 @@ mod tests {
 
     #[test]
     fn directories_have_numbers_of_their_own() {
+        for service in Service::ALL {
+            for library in service.libraries() {
+                let number = of_library(*library);
+                assert_eq!(directory(number), Some(Fixed::Library(*library)));
+            }
+        }
+        for service in [Service::Runway, Service::Ltx] {
+            let number = of_service(service);
+            assert_eq!(directory(number), Some(Fixed::Service(service)));
+        }
+        assert_eq!(directory(FIRST_FILE), None);
         let mut all = vec![ROOT, of_service(Service::Runway), of_service(Service::Ltx)];
         for service in Service::ALL {
             all.extend(service.libraries().iter().map(|l| of_library(*l)));

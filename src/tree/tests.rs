@@ -1,4 +1,7 @@
+use std::time::SystemTime;
+
 use super::*;
+use crate::reader::ObjectInfo;
 
 const VIDEO: Library = Library::RunwayVideo;
 
@@ -131,7 +134,8 @@ fn a_vanished_asset_leaves_its_directory_but_stays_while_the_kernel_knows_it() {
     garden.list(40, &[]);
     assert_eq!(garden.names(), [""; 0]);
     assert!(garden.tree.asset(ino).is_some() && !garden.tree.is_linked(ino));
-    assert!(garden.tree.forget(ino, 1));
+    garden.tree.forget(ino, 1);
+    assert_eq!(garden.tree.take_dropped(), [ino]);
     assert!(garden.tree.node(ino).is_none());
 }
 

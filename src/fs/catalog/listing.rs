@@ -1,0 +1,140 @@
+//! Listings: who asks for one, what becomes of its answer, and what stands in for a failed one.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::super::error::FsError;
+use super::super::memory;
+use super::{Catalog, Ready, State};
+use crate::provider::{Asset, AssetId, Library, ProviderError};
+use crate::reader::ObjectInfo;
+use crate::tree::Changes;
+
+/// How long an older listing stands in for a service that is unwell. Long enough for a restart of
+/// the service or a night train, short enough that nobody works on last week's directory.
+pub const MAX_STALE: Duration = Duration::from_secs(3_600);
+/// After a failed refresh the older listing stands this long before the service is asked again,
+/// so that each `ls` does not wait out a deadline.
+pub(in crate::fs) const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+impl Catalog {
+    /// How much longer the directory's listing may be believed.
+    pub fn fresh_for(&self, state: &State, library: Library) -> Duration {
+        let now = self.now();
+        let listed = state.tree.listed_at(library);
+        let by_age = listed.map_or(Duration::ZERO, |at| {
+            (at + self.listing_ttl).saturating_duration_since(now)
+        });
+        let by_pause = state.not_before.get(&library);
+        let by_pause = by_pause.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        by_age.max(by_pause)
+    }
+
+    /// Calls `ready` once the listing of `library` is fresh, or can't be made so.
+    pub fn ensure_listed(&self, library: Library, ready: Ready) {
+        let mut state = self.lock();
+        if library == Library::Runflow || !self.fresh_for(&state, library).is_zero() {
+            drop(state);
+            return ready(Ok(()));
+        }
+        let waiting = state.loading.entry(library).or_default();
+        waiting.push(ready);
+        if waiting.len() > 1 {
+            return;
+        }
+        drop(state);
+        self.on_worker(library.service(), move |catalog| catalog.load(library));
+    }
+
+    /// Forgets how old the listings are, so that the next look asks the services.
+    pub fn expire(&self, library: Library) {
+        let mut state = self.lock();
+        state.not_before.remove(&library);
+        state.tree.expire_listing(library);
+    }
+
+    fn load(&self, library: Library) {
+        let asked_at = self.now();
+        let listed = match self.provider(library.service()) {
+            Some(provider) => provider.list(library),
+            None => Err(ProviderError::Unsupported),
+        };
+        let listed = listed.map(|assets| {
+            let remembered = memory::objects(&self.store, &assets);
+            (assets, remembered)
+        });
+        let mut state = self.lock();
+        let (answer, changes) = match listed {
+            Ok((assets, remembered)) => {
+                state.not_before.remove(&library);
+                if state.complained.remove(&library).is_some() {
+                    log::info!("{library}: listed again");
+                }
+                (
+                    Ok(()),
+                    state.take_listing(library, assets, remembered, asked_at),
+                )
+            }
+            Err(error) => (
+                self.fall_back(&mut state, library, error.into()),
+                Changes::default(),
+            ),
+        };
+        let waiting = state.loading.remove(&library).unwrap_or_default();
+        drop(state);
+        self.announce(library, changes);
+        for ready in waiting {
+            ready(answer.clone());
+        }
+    }
+
+    /// Lets the older listing stand where the service is unwell; logs each reason once.
+    fn fall_back(
+        &self,
+        state: &mut State,
+        library: Library,
+        error: FsError,
+    ) -> Result<(), FsError> {
+        let now = self.now();
+        let listed_at = state.tree.listed_at(library);
+        let usable = listed_at.is_some_and(|at| now < at + MAX_STALE) && error.is_transient();
+        let reason = error.to_string();
+        if state.complained.get(&library) != Some(&reason) {
+            if usable {
+                log::warn!("{library}: showing an older listing, because {reason}");
+            } else {
+                log::error!("{library}: cannot be listed: {reason}");
+            }
+            state.complained.insert(library, reason);
+        }
+        if !usable {
+            return Err(match error {
+                // For a directory that exists, ENOENT would be a lie.
+                FsError::NotFound => FsError::Io("the service has no such listing".to_string()),
+                other => other,
+            });
+        }
+        state.not_before.insert(library, now + RETRY_AFTER_FAILURE);
+        Ok(())
+    }
+}
+
+impl State {
+    fn take_listing(
+        &mut self,
+        library: Library,
+        assets: Vec<Asset>,
+        remembered: HashMap<AssetId, ObjectInfo>,
+        asked_at: Instant,
+    ) -> Changes {
+        let kept = &self.kept;
+        let keep = |id: &AssetId| kept.get(id).cloned();
+        let changes = self.tree.apply_listing(library, assets, asked_at, &keep);
+        if !remembered.is_empty() {
+            for entry in self.tree.entries(library).iter() {
+                self.recall(entry.ino, &remembered);
+            }
+        }
+        changes
+    }
+}

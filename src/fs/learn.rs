@@ -1,0 +1,70 @@
+//! Asking the asset host what the API doesn't say: one file at a time, or a whole directory at once
+//! where a `stat` of each is to come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{FsError, LibraryFs, Ready, lock};
+use crate::provider::Library;
+
+/// A directory was read this recently: a `stat` of one of its files is one of many to come.
+const READDIR_RECENT: Duration = Duration::from_secs(10);
+
+impl LibraryFs {
+    /// Asks the asset host what the API doesn't say of a file; where its directory was just read,
+    /// of every file there, because a `stat` of each is to come.
+    pub(super) fn learn(self: &Arc<Self>, ino: u64, ready: Ready) {
+        let state = self.catalog.lock();
+        let Some(node) = state.tree.asset(ino) else {
+            drop(state);
+            return ready(Err(FsError::NotFound));
+        };
+        let (key, library) = (node.key(), node.asset.library);
+        drop(state);
+        let catalog = Arc::clone(&self.catalog);
+        let asked = key.clone();
+        self.reader.probe(
+            key,
+            Box::new(move |probed| {
+                ready(match probed {
+                    Ok(info) => {
+                        catalog.learn(&asked, &info);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        log::error!("{library}: the size of {} is unknown: {error}", asked.id);
+                        Err(error.into())
+                    }
+                });
+            }),
+        );
+        self.learn_directory(library);
+    }
+
+    fn learn_directory(self: &Arc<Self>, library: Library) {
+        let read_at = lock(&self.read_directories).remove(&library);
+        if !read_at.is_some_and(|at| self.catalog.now() < at + READDIR_RECENT) {
+            return;
+        }
+        let state = self.catalog.lock();
+        let entries = state.tree.entries(library);
+        let unknown: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| state.tree.asset(entry.ino))
+            .filter(|node| !node.attributes_known())
+            .map(|node| node.key())
+            .collect();
+        drop(state);
+        for key in unknown {
+            let (catalog, asked) = (Arc::clone(&self.catalog), key.clone());
+            self.reader.probe(
+                key,
+                Box::new(move |probed| {
+                    if let Ok(info) = probed {
+                        catalog.learn(&asked, &info);
+                    }
+                }),
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What `stat` shows, and for how long the kernel may believe it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Attr, Done, FsError, Kind, LibraryFs, Listed, Place, attr, lock};
+use crate::provider::{Library, Service};
+use crate::tree::{AssetNode, Node, inode};
+use crate::upload::StagedFile;
+
+/// How long the kernel may believe what only this program changes.
+const OWN_TTL: Duration = Duration::from_secs(1);
+/// Directories are fixed for the mount; a minute spares the kernel most questions.
+const DIRECTORY_TTL: Duration = Duration::from_secs(60);
+
+impl LibraryFs {
+    /// What `stat` shows. Waits where only the asset host knows.
+    pub fn getattr(self: &Arc<Self>, ino: u64, done: Done<Attr>) {
+        match self.place(ino) {
+            Some(Place::Root) => done(Ok(self.root_attr())),
+            Some(Place::Service(service)) => done(Ok(self.service_attr(service))),
+            Some(Place::Library(library)) => done(Ok(self.library_attr(library))),
+            Some(Place::File) => self.file_attr_or_learn(ino, done),
+            None => done(Err(FsError::NotFound)),
+        }
+    }
+
+    /// Attributes of an entry where they are known without waiting.
+    pub fn known_attr(&self, ino: u64) -> Option<Attr> {
+        match self.place(ino)? {
+            Place::Root => Some(self.root_attr()),
+            Place::Service(service) => Some(self.service_attr(service)),
+            Place::Library(library) => Some(self.library_attr(library)),
+            Place::File => self.file_attr(ino),
+        }
+    }
+
+    /// As [`Self::known_attr`], of many entries under one lock, in their order.
+    pub fn known_attrs(&self, entries: &[Listed]) -> Vec<Option<Attr>> {
+        let written = lock(&self.overlays).clone();
+        let state = self.catalog.lock();
+        let mut fresh: Option<(Library, Duration)> = None;
+        let mut known = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let asset = state.tree.asset(entry.ino);
+            let asset = asset.filter(|_| !written.contains_key(&entry.ino));
+            let attr = asset.map(|node| {
+                let library = node.asset.library;
+                let ttl = match fresh {
+                    Some((of, ttl)) if of == library => ttl,
+                    _ => self.catalog.fresh_for(&state, library),
+                };
+                fresh = Some((library, ttl));
+                self.asset_attr(entry.ino, node, ttl)
+            });
+            known.push(attr);
+        }
+        drop(state);
+        let with_rest = entries.iter().zip(known);
+        with_rest
+            .map(|(entry, known)| known.unwrap_or_else(|| self.known_attr(entry.ino)))
+            .collect()
+    }
+
+    pub(super) fn root_attr(&self) -> Attr {
+        self.directory_attr(inode::ROOT, attr::READ_ONLY_DIRECTORY)
+    }
+
+    pub(super) fn service_attr(&self, service: Service) -> Attr {
+        match service {
+            Service::Runflow => self.library_attr(Library::Runflow),
+            _ => self.directory_attr(inode::of_service(service), attr::READ_ONLY_DIRECTORY),
+        }
+    }
+
+    pub(super) fn library_attr(&self, library: Library) -> Attr {
+        let mode = match self.takes_files(library) {
+            true => attr::WRITABLE_DIRECTORY,
+            false => attr::READ_ONLY_DIRECTORY,
+        };
+        self.directory_attr(inode::of_library(library), mode)
+    }
+
+    fn directory_attr(&self, ino: u64, mode: u16) -> Attr {
+        Attr::directory(ino, mode, self.mounted_at, DIRECTORY_TTL)
+    }
+
+    pub(super) fn file_attr_or_learn(self: &Arc<Self>, ino: u64, done: Done<Attr>) {
+        if let Some(attr) = self.file_attr(ino) {
+            return done(Ok(attr));
+        }
+        let fs = Arc::clone(self);
+        self.learn(
+            ino,
+            Box::new(move |learned| {
+                done(learned.and_then(|()| fs.file_attr(ino).ok_or(FsError::NotFound)));
+            }),
+        );
+    }
+
+    /// Attributes of a file where they are known.
+    fn file_attr(&self, ino: u64) -> Option<Attr> {
+        if let Some(written) = lock(&self.overlays).get(&ino).cloned() {
+            return staged_attr(ino, &written, Duration::ZERO);
+        }
+        let state = self.catalog.lock();
+        if let Node::Asset(node) = state.tree.node(ino)? {
+            let ttl = self.catalog.fresh_for(&state, node.asset.library);
+            return self.asset_attr(ino, node, ttl);
+        }
+        drop(state);
+        staged_attr(ino, &*self.staged_file(ino)?, OWN_TTL)
+    }
+
+    /// `fresh` is how long the listing of the asset's directory may be believed.
+    fn asset_attr(&self, ino: u64, node: &AssetNode, fresh: Duration) -> Option<Attr> {
+        let library = node.asset.library;
+        let mode = match (self.takes_files(library), node.kept.mode) {
+            (true, Some(mode)) => (mode & 0o777) as u16,
+            (true, None) => attr::WRITABLE_FILE,
+            (false, _) => attr::READ_ONLY_FILE,
+        };
+        let ttl = match library {
+            Library::Runflow => self.catalog.seen_for(node),
+            _ => fresh,
+        };
+        Some(Attr {
+            ino,
+            kind: Kind::File,
+            size_bytes: node.size_bytes()?,
+            mtime: node.mtime()?,
+            mode,
+            ttl,
+        })
+    }
+}
+
+fn staged_attr(ino: u64, staged: &StagedFile, ttl: Duration) -> Option<Attr> {
+    Some(Attr {
+        ino,
+        kind: Kind::File,
+        size_bytes: staged.size_bytes().ok()?,
+        mtime: staged.times().ok()?.mtime,
+        mode: (staged.mode() & 0o777) as u16,
+        ttl,
+    })
+}

@@ -1,0 +1,153 @@
+//! From the file system's terms to the protocol's.
+
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyXattr, TimeOrNow,
+};
+
+use super::errno::errno;
+use crate::fs::{Attr, FsError, Kind, LibraryFs, Listed, Opened};
+
+/// What `stat` names as the good size of a read. Programs make buffers of it, and a probe of a
+/// header should not pull more.
+pub(super) const BLOCK_BYTES: u32 = 4096;
+/// Numbers are never used for another file.
+pub(super) const GENERATION: Generation = Generation(0);
+/// Entries looked at under one lock. A page of the kernel's takes about 20 of them, and those that
+/// don't fit were looked at for nothing.
+const ENTRIES_AT_ONCE: usize = 32;
+
+/// Whom every file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Owner {
+    pub(super) fn show(&self, attr: &Attr) -> FileAttr {
+        let nlink = match attr.kind {
+            Kind::Directory => 2,
+            Kind::File => 1,
+        };
+        FileAttr {
+            ino: INodeNo(attr.ino),
+            size: attr.size_bytes,
+            blocks: attr.size_bytes.div_ceil(512),
+            atime: attr.mtime,
+            mtime: attr.mtime,
+            ctime: attr.mtime,
+            crtime: attr.mtime,
+            kind: file_type(attr.kind),
+            perm: attr.mode,
+            nlink,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            blksize: BLOCK_BYTES,
+            flags: 0,
+        }
+    }
+}
+
+/// An entry of a directory whose size and times are still to be learnt: the kernel gets the number
+/// and is told to believe nothing, so that a `stat` asks and waits.
+fn unknown_attr(ino: u64) -> Attr {
+    Attr {
+        ino,
+        kind: Kind::File,
+        size_bytes: 0,
+        mtime: SystemTime::UNIX_EPOCH,
+        mode: 0o444,
+        ttl: Duration::ZERO,
+    }
+}
+
+pub(super) fn open_flags(opened: &Opened) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, !opened.flushes);
+    flags
+}
+
+pub(super) fn answer(reply: ReplyEmpty) -> impl FnOnce(Result<(), FsError>) {
+    move |outcome| match outcome {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub(super) fn answer_attr(reply: ReplyAttr, owner: Owner) -> impl FnOnce(Result<Attr, FsError>) {
+    move |found| match found {
+        Ok(attr) => reply.attr(&attr.ttl, &owner.show(&attr)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// Size 0 asks how large a buffer must be.
+pub(super) fn answer_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
+    match value {
+        Err(error) => reply.error(errno(&error)),
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(errno(&FsError::Range)),
+        Ok(value) => reply.data(&value),
+    }
+}
+
+/// A time as the user gave it.
+pub(super) fn moment(time: TimeOrNow) -> SystemTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::File => FileType::RegularFile,
+    }
+}
+
+/// Adds the entries from `offset` on, as many as fit.
+pub(super) fn add_names(entries: &[Listed], offset: u64, reply: &mut ReplyDirectory) {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    for (next, entry) in (1u64..).zip(entries).skip(from) {
+        let kind = file_type(entry.kind);
+        if reply.add(INodeNo(entry.ino), next, kind, &*entry.name) {
+            return;
+        }
+    }
+}
+
+/// As [`add_names`], with attributes; answers the numbers that the kernel will count.
+pub(super) fn add_with_attrs(
+    fs: &LibraryFs,
+    owner: Owner,
+    entries: &[Listed],
+    offset: u64,
+    reply: &mut ReplyDirectoryPlus,
+) -> Vec<u64> {
+    let mut given = Vec::new();
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let rest = entries.get(from..).unwrap_or_default();
+    let mut next = offset;
+    for some in rest.chunks(ENTRIES_AT_ONCE) {
+        for (entry, attr) in some.iter().zip(fs.known_attrs(some)) {
+            next += 1;
+            let attr = attr.unwrap_or_else(|| unknown_attr(entry.ino));
+            let shown = owner.show(&attr);
+            let ino = INodeNo(entry.ino);
+            if reply.add(ino, next, &*entry.name, &attr.ttl, &shown, GENERATION) {
+                return given;
+            }
+            if !matches!(&*entry.name, "." | "..") {
+                given.push(entry.ino);
+            }
+        }
+    }
+    given
+}
