@@ -401,6 +401,13 @@ impl Running {
         kill_process(self.pid, signal).expect("it runs");
     }
 
+    /// Whether its first thread sleeps until the mount answers it.
+    pub fn waits_for_the_mount(&self) -> bool {
+        let place = format!("/proc/{}/wchan", self.pid.as_raw_nonzero());
+        let place = fs::read_to_string(place).unwrap_or_default();
+        place.contains("folio_wait") || place.contains("request_wait_answer")
+    }
+
     pub fn is_running(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()))
             .is_ok_and(|stat| !stat.contains(") Z"))
