@@ -55,6 +55,11 @@ impl Manner {
             })
             .take(80)
             .collect();
+        // `.` and `..` would be taken for steps in the path.
+        let safe = match safe.trim_matches('.') {
+            "" => "unnamed",
+            _ => &safe,
+        };
         format!("/{}/{object_id}/{safe}", self.bucket())
     }
 

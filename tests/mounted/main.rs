@@ -1,0 +1,8 @@
+//! The real program, mounted over the emulated services and driven by real programs. One binary,
+//! because each costs a link; `cargo test --test mounted reading::` runs one group.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod listing;
+mod reading;
