@@ -32,8 +32,10 @@ mod backoff;
 mod engine;
 mod fetch;
 mod lane;
+mod plan;
 mod probe;
 mod state;
+mod stream;
 mod waiter;
 pub mod window;
 

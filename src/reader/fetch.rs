@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use super::backoff;
 use super::engine::Engine;
-use super::state::{FileState, Flow, Phase};
+use super::state::{FileState, Flow};
+use super::stream::Phase;
 use super::waiter::Outbox;
 use super::{AssetKey, ObjectInfo, ReadError, RemoteFile};
 use crate::http::asset::{Answer, Head, Part};
@@ -161,7 +162,7 @@ async fn fetch(
 fn rest_of(file: &RemoteFile, id: u64) -> Option<(ByteRange, u64)> {
     let mut state = file.lock();
     let stream = state.stream(id)?;
-    (!stream.remaining().is_empty()).then(|| (stream.remaining(), stream.high()))
+    (!stream.remaining().is_empty()).then(|| (stream.remaining(), stream.high))
 }
 
 fn set_phase(engine: &Engine, file: &RemoteFile, id: u64, phase: Phase) {
