@@ -108,7 +108,8 @@ pub(super) async fn run(
 ) {
     let result = tokio::select! {
         result = fetch(&engine, &file, id, permit) => result,
-        error = watch(&engine, &file, id) => Err(error),
+        // Its waiters were failed; one that came in between gets a stream of its own.
+        () = watch(&engine, &file, id) => Ok(()),
     };
     engine.finish(&file, id, result);
 }
@@ -418,17 +419,14 @@ fn restart(engine: &Engine, file: &RemoteFile, id: u64) {
 
 /// Fails the stream's waiters at their deadlines. Returns when the stream itself is to end: nobody
 /// waits for it and it gets nowhere.
-async fn watch(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> ReadError {
-    loop {
-        match expire(engine, file, id) {
-            Ok(next) => tokio::time::sleep(next.saturating_duration_since(engine.now())).await,
-            Err(error) => return error,
-        }
+async fn watch(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) {
+    while let Some(next) = expire(engine, file, id) {
+        tokio::time::sleep(next.saturating_duration_since(engine.now())).await;
     }
 }
 
-/// Fails what is due and tells when to look again.
-fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Result<Instant, ReadError> {
+/// Fails what is due and tells when to look again; `None` where the stream is to end.
+fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Option<Instant> {
     let (now, limit) = (engine.now(), engine.deadlines.total);
     let lane_progress = engine.lane(file.key.service).last_progress();
     let mut out = Outbox::default();
@@ -436,7 +434,7 @@ fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Result<Insta
         let mut state = file.lock();
         let Some(stream) = state.stream(id) else {
             // Dropped: its task is being aborted.
-            return Ok(now + limit);
+            return Some(now + limit);
         };
         let (rest, phase) = (stream.remaining(), stream.phase);
         let progress = match phase {
@@ -455,10 +453,7 @@ fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Result<Insta
         );
         let waiting = state.waiters.iter().filter(|w| w.waits_for(&rest));
         let next = waiting.map(|w| due(w.since)).min();
-        match next.unwrap_or(progress + limit) {
-            next if next > now => Ok(next),
-            _ => Err(error),
-        }
+        Some(next.unwrap_or(progress + limit)).filter(|next| *next > now)
     };
     engine.send(file, out);
     result

@@ -391,7 +391,7 @@ mod bytes_and_requests {
         rig.expect_in_order(&file, &data, MIB);
         rig.settle();
         let hits = rig.host.hits().len();
-        assert!(hits <= 40, "{hits} requests for 96 MiB");
+        assert!(hits <= 56, "{hits} requests for 96 MiB");
         assert!((4..=12).contains(&rig.host.connections()));
     }
 
