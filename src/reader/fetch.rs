@@ -26,6 +26,10 @@ use crate::range::ByteRange;
 /// A URL that expires sooner than this is renewed before it is used.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
+/// An attempt that brought as much is gone on with at once: some hosts send shorter parts than were
+/// asked for. Less is a host in trouble, which is given time.
+const WORTHWHILE_BYTES: u64 = 64 * 1024;
+
 /// Why an attempt brought no more bytes.
 pub(super) enum Failure {
     /// The host refuses the URL: it may need a new one.
@@ -138,7 +142,8 @@ async fn fetch(
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
-        if rest_of(file, id).is_some_and(|(_, now)| now > high) {
+        let gained = rest_of(file, id).map_or(0, |(_, now)| now.saturating_sub(high));
+        if gained > 0 {
             (tries, refused) = (0, None);
         }
         match failure {
@@ -151,9 +156,11 @@ async fn fetch(
             }
             Failure::Passing(error) => {
                 note_failure(engine, file, id, &error);
-                let wait = backoff::delay(tries, backoff::jitter(), retry_after(&error));
-                tokio::time::sleep(wait).await;
-                tries += 1;
+                if gained < WORTHWHILE_BYTES {
+                    let wait = backoff::delay(tries, backoff::jitter(), retry_after(&error));
+                    tokio::time::sleep(wait).await;
+                    tries += 1;
+                }
             }
         }
     }

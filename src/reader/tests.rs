@@ -511,6 +511,15 @@ mod faults {
     }
 
     #[test]
+    fn a_host_that_sends_short_parts_is_asked_for_the_rest() {
+        let rig = Rig::new();
+        let (file, data) = rig.file("a", 2 * MIB);
+        rig.host.always(Some(Fault::Short(100_000)));
+        assert_eq!(rig.read(&file, 0, MIB).unwrap(), part(&data, 0, MIB));
+        assert_eq!(rig.host.hits().len(), MIB.div_ceil(100_000) as usize);
+    }
+
+    #[test]
     fn a_silent_host_is_given_up_and_asked_again() {
         for fault in [Fault::Silent, Fault::SilentAfter(70_000)] {
             let mut deadlines = patient();
@@ -1012,6 +1021,8 @@ mod probes {
             assert_eq!(wait(probe).unwrap().size_bytes, size);
         }
         assert_eq!(rig.host.hits().len(), 1000);
+        let connections = rig.host.connections();
+        assert!(connections <= 128, "{connections}");
     }
 
     #[test]
