@@ -24,16 +24,18 @@
 //! silent must not starve the others, and to cancel is to drop a future.
 //!
 //! # Lock order
-//! A file's state → (budget | cache | lane), of which no two are held together. Callbacks, spawning
-//! aside, happen with none held. No lock is held across I/O; the longest work under a file's lock
+//! A file's state → (budget | cache | lane), of which no two are held together; the list of files
+//! and the probes under way are locked alone. Callbacks happen with none held. No lock is held across I/O; the longest work under a file's lock
 //! is copying one chunk, or what is buffered of one block.
 
 mod backoff;
 mod engine;
 mod fetch;
 mod lane;
+mod plan;
 mod probe;
 mod state;
+mod stream;
 mod waiter;
 pub mod window;
 

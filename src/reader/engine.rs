@@ -10,11 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::lane::{Admission, Lane, Queued};
-use super::state::{FileState, Flow, Purpose, Shelf, Source, answer};
+use super::state::{FileState, Flow, answer};
+use super::stream::Shelf;
 use super::waiter::{Outbox, Reply, Waiter, unmounted};
 use super::window::{Budget, HANDOVER_BYTES, Order as ReadOrder};
 use super::{
-    AssetKey, ProbeDone, ReadError, ReaderConfig, ReaderStats, RemoteFile, UrlSource, fetch,
+    AssetKey, ProbeDone, ReadError, ReaderConfig, ReaderStats, RemoteFile, UrlSource, fetch, plan,
 };
 use crate::cache::{BlockCache, Touch};
 use crate::clock::Clock;
@@ -23,15 +24,8 @@ use crate::provider::Service;
 use crate::range::ByteRange;
 
 const MIB: u64 = 1024 * 1024;
-/// Random reads are fetched in whole pages of the kernel's, so that its neighbours' next reads of
-/// the same page are hits.
-const PAGE_BYTES: u64 = 4096;
 /// The least that the reads of one service may hold: four of the kernel's largest.
 const MIN_LANE_BYTES: u64 = 4 * MIB;
-/// A jump into the last part of a file that is worth it reads on to the end: there lies the index
-/// of an MP4 or MOV that has none at its head.
-const TAIL_BYTES: u64 = MIB;
-const TAIL_FILE_BYTES: u64 = 8 * MIB;
 /// Streams ahead of all readers of all files. They never wait for a connection: where there is
 /// none left, nothing is read ahead.
 const AHEAD_STREAMS: usize = 48;
@@ -42,7 +36,7 @@ pub(super) struct Counters {
     misses: AtomicU64,
     pub requests: AtomicU64,
     pub fetched_bytes: AtomicU64,
-    streams: AtomicU64,
+    pub streams: AtomicU64,
 }
 
 pub(super) struct Engine {
@@ -57,19 +51,10 @@ pub(super) struct Engine {
     cache: Mutex<BlockCache>,
     budget: Mutex<Budget>,
     lanes: [Lane; Service::ALL.len()],
-    ahead: Arc<Semaphore>,
+    pub ahead: Arc<Semaphore>,
     closed: AtomicBool,
     revisions: AtomicU64,
     files: Mutex<Vec<Weak<RemoteFile>>>,
-}
-
-/// Counts a stream for as long as its task lives.
-struct StreamCount(Arc<Engine>);
-
-impl Drop for StreamCount {
-    fn drop(&mut self) {
-        self.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Engine {
@@ -165,7 +150,7 @@ impl Engine {
             self.answer_or_admit(file, &mut state, range, order, reply, &mut out);
             self.top_up(file, &mut state);
             state.prune(self.shelf(file));
-            wake_whole(&state);
+            plan::wake_whole(&state);
         }
         self.send(file, out);
     }
@@ -250,108 +235,6 @@ impl Engine {
         self.cover(&file, state, range, order);
     }
 
-    /// Starts streams for the bytes of `range` that nothing brings yet.
-    fn cover(
-        self: &Arc<Self>,
-        file: &Arc<RemoteFile>,
-        state: &mut FileState,
-        range: ByteRange,
-        order: Option<ReadOrder>,
-    ) {
-        if state.ignores_ranges {
-            return self.cover_whole(file, state);
-        }
-        let pages = ByteRange::new(
-            range.start - range.start % PAGE_BYTES,
-            range.end.next_multiple_of(PAGE_BYTES),
-        );
-        let pages = pages.clamp_to(file.size_bytes);
-        let tail = file.size_bytes.saturating_sub(TAIL_BYTES);
-        let wanted = match order {
-            Some(ReadOrder::Continues) => state.windows.extend(&pages, file.size_bytes),
-            Some(ReadOrder::Jump) if pages.start >= tail && file.size_bytes >= TAIL_FILE_BYTES => {
-                ByteRange::new(pages.start, file.size_bytes)
-            }
-            _ => pages,
-        };
-        for gap in state.uncovered(wanted, self.shelf(file)) {
-            let purpose = match gap.intersect(&range).is_empty() {
-                true => Purpose::Ahead,
-                false => Purpose::Demand,
-            };
-            self.launch(file, state, gap, purpose);
-        }
-    }
-
-    /// For a host that ignores ranges: one stream at a time, from the first byte that is missing.
-    fn cover_whole(self: &Arc<Self>, file: &Arc<RemoteFile>, state: &mut FileState) {
-        if !state.streams.is_empty() {
-            return wake_whole(state);
-        }
-        if let Some(first) = state.first_missing() {
-            let rest = ByteRange::new(first, file.size_bytes);
-            let id = self.launch(file, state, rest, Purpose::Demand);
-            if let Some(stream) = state.stream(id) {
-                stream.source = Source::Whole;
-            }
-            state.forget_progress(id);
-        }
-    }
-
-    /// Starts streams again for whatever waiters miss.
-    pub fn cover_waiters(self: &Arc<Self>, file: &Arc<RemoteFile>, state: &mut FileState) {
-        let missing: Vec<ByteRange> = state
-            .waiters
-            .iter()
-            .flat_map(|waiter| waiter.missing().iter().copied())
-            .collect();
-        for range in missing {
-            self.cover(file, state, range, None);
-        }
-    }
-
-    /// Starts the streams ahead that the windows ask for and the limits allow.
-    pub fn top_up(self: &Arc<Self>, file: &Arc<RemoteFile>, state: &mut FileState) {
-        if self.is_closed() || state.changed.is_some() || state.ignores_ranges {
-            return;
-        }
-        while let Some(stripe) = state.windows.next_stripe(file.size_bytes) {
-            for gap in state.uncovered(stripe, self.shelf(file)) {
-                if state.busy() || self.ahead.available_permits() == 0 {
-                    let begun = ByteRange::new(stripe.start, gap.start);
-                    return state.windows.planned(&begun);
-                }
-                self.launch(file, state, gap, Purpose::Ahead);
-            }
-            state.windows.planned(&stripe);
-        }
-    }
-
-    fn launch(
-        self: &Arc<Self>,
-        file: &Arc<RemoteFile>,
-        state: &mut FileState,
-        range: ByteRange,
-        purpose: Purpose,
-    ) -> u64 {
-        let permit = match purpose {
-            Purpose::Ahead => Arc::clone(&self.ahead).try_acquire_owned().ok(),
-            Purpose::Demand => None,
-        };
-        let id = state.add_stream(range, purpose, self.now());
-        self.counters.streams.fetch_add(1, Ordering::Relaxed);
-        let count = StreamCount(Arc::clone(self));
-        let (engine, file) = (Arc::clone(self), Arc::clone(file));
-        let task = self.runtime.spawn(async move {
-            let _count = count;
-            fetch::run(engine, file, id, permit).await;
-        });
-        if let Some(stream) = state.stream(id) {
-            stream.task = Some(task.abort_handle());
-        }
-        id
-    }
-
     /// Bytes that a stream's request brought.
     pub fn deliver(self: &Arc<Self>, file: &Arc<RemoteFile>, id: u64, chunk: &[u8]) -> Flow {
         let now = self.now();
@@ -406,40 +289,6 @@ impl Engine {
             self.top_up(file, &mut state);
         }
         self.send(file, out);
-    }
-
-    /// The host answered with the whole object: this stream is the only one from now on. False if
-    /// another one is that already, and this one should end.
-    pub fn became_whole(self: &Arc<Self>, file: &Arc<RemoteFile>, id: u64) -> bool {
-        let mut out = Outbox::default();
-        let shelf = self.shelf(file);
-        let sole = {
-            let mut state = file.lock();
-            let first = !state.ignores_ranges;
-            state.ignores_ranges = true;
-            let other = state
-                .streams
-                .iter()
-                .any(|s| s.id != id && s.source == Source::Whole);
-            if !other {
-                let rest: Vec<u64> = state.streams.iter().map(|s| s.id).collect();
-                for stream in rest.into_iter().filter(|stream| *stream != id) {
-                    state.remove_stream(stream, shelf);
-                }
-                state.rewind(id, 0, shelf);
-                if let Some(stream) = state.stream(id) {
-                    stream.source = Source::Whole;
-                    stream.end = file.size_bytes;
-                }
-                if first {
-                    state.forget_progress(id);
-                }
-            }
-            state.answer_complete(shelf, &mut out);
-            !other
-        };
-        self.send(file, out);
-        sole
     }
 
     /// Sends answers, then admits the reads that they made room for, and so on.
@@ -506,15 +355,6 @@ impl Engine {
             requests: load(&self.counters.requests),
             fetched_bytes: load(&self.counters.fetched_bytes),
             active_streams: load(&self.counters.streams),
-        }
-    }
-}
-
-/// A whole-body stream that pauses looks again who waits.
-fn wake_whole(state: &FileState) {
-    for stream in &state.streams {
-        if stream.source == Source::Whole {
-            stream.wake.notify_one();
         }
     }
 }

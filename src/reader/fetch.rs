@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use super::backoff;
 use super::engine::Engine;
-use super::state::{FileState, Flow, Phase};
+use super::state::{FileState, Flow};
+use super::stream::Phase;
 use super::waiter::Outbox;
 use super::{AssetKey, ObjectInfo, ReadError, RemoteFile};
 use crate::http::asset::{Answer, Head, Part};
@@ -24,6 +25,10 @@ use crate::range::ByteRange;
 
 /// A URL that expires sooner than this is renewed before it is used.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
+
+/// An attempt that brought as much is gone on with at once: some hosts send shorter parts than were
+/// asked for. Less is a host in trouble, which is given time.
+const WORTHWHILE_BYTES: u64 = 64 * 1024;
 
 /// Why an attempt brought no more bytes.
 pub(super) enum Failure {
@@ -107,7 +112,8 @@ pub(super) async fn run(
 ) {
     let result = tokio::select! {
         result = fetch(&engine, &file, id, permit) => result,
-        error = watch(&engine, &file, id) => Err(error),
+        // Its waiters were failed; one that came in between gets a stream of its own.
+        () = watch(&engine, &file, id) => Ok(()),
     };
     engine.finish(&file, id, result);
 }
@@ -136,7 +142,8 @@ async fn fetch(
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
-        if rest_of(file, id).is_some_and(|(_, now)| now > high) {
+        let gained = rest_of(file, id).map_or(0, |(_, now)| now.saturating_sub(high));
+        if gained > 0 {
             (tries, refused) = (0, None);
         }
         match failure {
@@ -149,9 +156,11 @@ async fn fetch(
             }
             Failure::Passing(error) => {
                 note_failure(engine, file, id, &error);
-                let wait = backoff::delay(tries, backoff::jitter(), retry_after(&error));
-                tokio::time::sleep(wait).await;
-                tries += 1;
+                if gained < WORTHWHILE_BYTES {
+                    let wait = backoff::delay(tries, backoff::jitter(), retry_after(&error));
+                    tokio::time::sleep(wait).await;
+                    tries += 1;
+                }
             }
         }
     }
@@ -161,7 +170,7 @@ async fn fetch(
 fn rest_of(file: &RemoteFile, id: u64) -> Option<(ByteRange, u64)> {
     let mut state = file.lock();
     let stream = state.stream(id)?;
-    (!stream.remaining().is_empty()).then(|| (stream.remaining(), stream.high()))
+    (!stream.remaining().is_empty()).then(|| (stream.remaining(), stream.high))
 }
 
 fn set_phase(engine: &Engine, file: &RemoteFile, id: u64, phase: Phase) {
@@ -421,17 +430,14 @@ fn restart(engine: &Engine, file: &RemoteFile, id: u64) {
 
 /// Fails the stream's waiters at their deadlines. Returns when the stream itself is to end: nobody
 /// waits for it and it gets nowhere.
-async fn watch(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> ReadError {
-    loop {
-        match expire(engine, file, id) {
-            Ok(next) => tokio::time::sleep(next.saturating_duration_since(engine.now())).await,
-            Err(error) => return error,
-        }
+async fn watch(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) {
+    while let Some(next) = expire(engine, file, id) {
+        tokio::time::sleep(next.saturating_duration_since(engine.now())).await;
     }
 }
 
-/// Fails what is due and tells when to look again.
-fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Result<Instant, ReadError> {
+/// Fails what is due and tells when to look again; `None` where the stream is to end.
+fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Option<Instant> {
     let (now, limit) = (engine.now(), engine.deadlines.total);
     let lane_progress = engine.lane(file.key.service).last_progress();
     let mut out = Outbox::default();
@@ -439,7 +445,7 @@ fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Result<Insta
         let mut state = file.lock();
         let Some(stream) = state.stream(id) else {
             // Dropped: its task is being aborted.
-            return Ok(now + limit);
+            return Some(now + limit);
         };
         let (rest, phase) = (stream.remaining(), stream.phase);
         let progress = match phase {
@@ -458,10 +464,7 @@ fn expire(engine: &Arc<Engine>, file: &Arc<RemoteFile>, id: u64) -> Result<Insta
         );
         let waiting = state.waiters.iter().filter(|w| w.waits_for(&rest));
         let next = waiting.map(|w| due(w.since)).min();
-        match next.unwrap_or(progress + limit) {
-            next if next > now => Ok(next),
-            _ => Err(error),
-        }
+        Some(next.unwrap_or(progress + limit)).filter(|next| *next > now)
     };
     engine.send(file, out);
     result

@@ -4,17 +4,15 @@
 //! Invariant, which the engine upholds with [`FileState::uncovered`]: every byte that a waiter
 //! misses lies ahead in some stream, so whoever ends a stream answers or re-covers its waiters.
 
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
+use super::stream::{Purpose, Shelf, Source, Stream};
 use super::waiter::{Outbox, Waiter, subtract};
 use super::window::{HANDOVER_BYTES, MAX_BUSY_STREAMS, Windows};
 use super::{ObjectInfo, ReadError};
-use crate::cache::{BlockCache, Piece, SLOT_BYTES, Touch};
+use crate::cache::{SLOT_BYTES, Touch};
 use crate::http::SignedUrl;
 use crate::range::ByteRange;
 
@@ -23,142 +21,6 @@ use crate::range::ByteRange;
 const READ_OUT_BYTES: u64 = 64 * 1024;
 /// Streams ahead of any reader: those in full flow and two that are starting or ending.
 const MAX_AHEAD_STREAMS: usize = MAX_BUSY_STREAMS + 2;
-
-/// The cache as one revision sees it.
-#[derive(Clone, Copy)]
-pub(super) struct Shelf<'a> {
-    pub cache: &'a Mutex<BlockCache>,
-    pub revision: u64,
-}
-
-impl Shelf<'_> {
-    fn lock(&self) -> MutexGuard<'_, BlockCache> {
-        self.cache.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    pub fn pieces(&self, range: &ByteRange, touch: Touch) -> Vec<Piece> {
-        self.lock().pieces(self.revision, range, touch)
-    }
-
-    pub fn reserve(&self, bytes: u64) {
-        self.lock().reserve(bytes);
-    }
-
-    pub fn release(&self, bytes: u64) {
-        self.lock().release(bytes);
-    }
-
-    /// A filled buffer becomes an entry.
-    fn fill(&self, reserved: u64, start: u64, data: Bytes) {
-        let mut cache = self.lock();
-        cache.release(reserved);
-        cache.insert(self.revision, start, data);
-    }
-}
-
-/// Whether a stream was started for a read that waits or ahead of all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Demand,
-    Ahead,
-}
-
-/// What a stream reads from: a part as asked, or the whole object because the host ignores ranges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Range,
-    Whole,
-}
-
-/// What a stream does while no bytes come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Waits for its turn among the connections.
-    Queued,
-    Running,
-    /// Ahead of every reader: does not read its body for now.
-    Paused,
-}
-
-/// One ranged GET, resumed as often as needed, that fills block after block up to `end`.
-pub(super) struct Stream {
-    pub id: u64,
-    pub purpose: Purpose,
-    pub source: Source,
-    pub phase: Phase,
-    block_start: u64,
-    block: Vec<u8>,
-    /// The size that the block will have, reserved in the cache; 0 between blocks.
-    block_len: u64,
-    pub end: u64,
-    /// The furthest byte reached, over all attempts: only what is beyond counts as progress.
-    high: u64,
-    pub last_progress: Instant,
-    pub last_error: Option<ReadError>,
-    pub task: Option<AbortHandle>,
-    pub wake: Arc<Notify>,
-}
-
-impl Stream {
-    fn new(id: u64, range: ByteRange, purpose: Purpose, now: Instant) -> Self {
-        Self {
-            id,
-            purpose,
-            source: Source::Range,
-            phase: Phase::Queued,
-            block_start: range.start,
-            block: Vec::new(),
-            block_len: 0,
-            end: range.end,
-            high: range.start,
-            last_progress: now,
-            last_error: None,
-            task: None,
-            wake: Arc::new(Notify::new()),
-        }
-    }
-
-    /// The next byte to come.
-    pub fn pos(&self) -> u64 {
-        self.block_start + self.block.len() as u64
-    }
-
-    /// The furthest byte ever reached.
-    pub fn high(&self) -> u64 {
-        self.high
-    }
-
-    pub fn remaining(&self) -> ByteRange {
-        ByteRange::new(self.pos(), self.end)
-    }
-
-    /// The buffered bytes and those to come.
-    fn covers(&self) -> ByteRange {
-        ByteRange::new(self.block_start, self.end)
-    }
-
-    fn block_range(&self) -> ByteRange {
-        ByteRange::at(self.block_start, self.block_len)
-    }
-
-    fn open_block(&mut self, shelf: Shelf<'_>) {
-        if self.block_len == 0 {
-            let slot_end = (self.block_start / SLOT_BYTES + 1) * SLOT_BYTES;
-            self.block_len = slot_end.min(self.end) - self.block_start;
-            shelf.reserve(self.block_len);
-            self.block = Vec::with_capacity(self.block_len as usize);
-        }
-    }
-
-    /// Puts what is buffered of an unfinished block into the cache and goes on at `next`.
-    fn shelve(&mut self, shelf: Shelf<'_>, next: u64) {
-        let partial = Bytes::copy_from_slice(&self.block);
-        shelf.fill(self.block_len, self.block_start, partial);
-        self.block = Vec::new();
-        self.block_len = 0;
-        self.block_start = next;
-    }
-}
 
 /// Bytes that a stream brought: its block will span `span`, is filled as far as `block` goes, and
 /// what lies from `from` on is new.

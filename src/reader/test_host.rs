@@ -312,7 +312,7 @@ fn wrong(
         Fault::CutAfter(bytes) => response.body_mut().end = End::Cut(bytes),
         Fault::SilentAfter(bytes) => response.body_mut().end = End::Silent(bytes),
         Fault::Short(len) => {
-            let short = ByteRange::at(range.start, len);
+            let short = ByteRange::at(range.start, len.min(range.len()));
             return right(shared, object, short);
         }
         Fault::Header(name, value) => set(&mut response, name, value),

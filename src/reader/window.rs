@@ -117,7 +117,8 @@ impl Cursor {
     fn next_stripe(&self, size_bytes: u64) -> Option<ByteRange> {
         let target = (self.pos + self.window).min(size_bytes);
         let from = self.planned.max(self.pos);
-        let stripe = stripe_bytes(self.window);
+        let left = size_bytes.saturating_sub(from);
+        let stripe = stripe_bytes(self.window).min(last_stripes_bytes(left));
         if target <= from || (target - from < stripe && target < size_bytes) {
             return None;
         }
@@ -300,6 +301,13 @@ fn stripe_bytes(window: u64) -> u64 {
     }
     let eighth = window / MAX_BUSY_STREAMS as u64;
     (eighth - eighth % MIB).clamp(MIB, MAX_STRIPE_BYTES)
+}
+
+/// The largest request with `left` bytes to the file's end, so that all connections finish at about
+/// the same time.
+fn last_stripes_bytes(left: u64) -> u64 {
+    let eighth = left / MAX_BUSY_STREAMS as u64;
+    (eighth - eighth % MIB).max(MIB)
 }
 
 /// The memory that all windows of all files share. Each holder gets an equal part at least; one
@@ -506,6 +514,22 @@ mod tests {
         assert_eq!(stripe, ByteRange::new(9 * MIB, size));
         windows.planned(&stripe);
         assert_eq!(windows.next_stripe(size), None);
+    }
+
+    #[test]
+    fn the_last_stripes_are_small_so_that_no_connection_is_left_alone() {
+        let mut windows = Windows::default();
+        windows.on_read(&ByteRange::at(0, 12 * MIB));
+        windows.on_read(&ByteRange::at(12 * MIB, 4 * MIB));
+        windows.set_window(windows.wish());
+        let mut lengths = Vec::new();
+        while let Some(stripe) = windows.next_stripe(32 * MIB + 5) {
+            windows.planned(&stripe);
+            lengths.push(stripe.len());
+        }
+        assert_eq!(lengths[0], 2 * MIB);
+        assert_eq!(lengths.iter().sum::<u64>(), 16 * MIB + 5);
+        assert!(lengths.windows(2).all(|pair| pair[0] >= pair[1]));
     }
 
     #[test]
