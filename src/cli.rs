@@ -27,6 +27,8 @@ pub enum Command {
     Mount(Box<MountArgs>),
     /// Unmount, and wait until running uploads are finished
     Unmount(UnmountArgs),
+    /// Try the uploads again that were given up
+    Retry(RetryArgs),
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
     Demo(Box<DemoArgs>),
@@ -55,6 +57,12 @@ pub struct DemoArgs {
     pub foreground: bool,
     #[command(flatten)]
     pub settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// A file whose upload failed, or a mount point for all of them
+    pub path: PathBuf,
 }
 
 #[derive(Debug, Args)]

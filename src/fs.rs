@@ -32,8 +32,11 @@ mod xattr;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
+
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::provider::{Library, Service};
@@ -104,6 +107,8 @@ pub struct LibraryFs {
     /// Assets opened for writing: what is written so far, shown until the handle is closed.
     overlays: Mutex<HashMap<u64, Arc<StagedFile>>>,
     read_directories: Mutex<HashMap<Library, Instant>>,
+    /// Who waits for a while for the upload of a staged file, by its id.
+    watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
     /// Order of local files and uploads; see [`LocalNode::sequence`].
     sequence: AtomicU64,
 }
@@ -130,6 +135,7 @@ impl LibraryFs {
             staged: Mutex::new(HashMap::new()),
             overlays: Mutex::new(HashMap::new()),
             read_directories: Mutex::new(HashMap::new()),
+            watched: Mutex::new(HashMap::new()),
         })
     }
 

@@ -38,6 +38,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Purpose::Accounts,
         ),
         Command::Unmount(args) => unmount(&args),
+        Command::Retry(args) => mount::retry(&args.path).map_err(Into::into),
         #[cfg(feature = "emulator")]
         Command::Demo(args) => {
             let mountpoint = demo_mountpoint(args.mountpoint)?;

@@ -287,18 +287,22 @@ impl LibraryFs {
         Ok(())
     }
 
-    /// Submits `file` and answers with the outcome, or with success once `patience` is over and the
-    /// journal carries on.
+    /// Submits `file` and answers with the outcome, or with success once `patience` is over: whoever
+    /// renamed the file was told that it is safe, so it is tried for as long as it takes.
     fn submit_within(self: &Arc<Self>, file: &Arc<StagedFile>, patience: Duration, done: Done<()>) {
+        if patience.is_zero() {
+            self.submit_unattended(file);
+            return done(Ok(()));
+        }
         let (send, outcome) = mpsc::sync_channel(1);
-        self.submit(
-            file,
-            Box::new(move |sent| {
-                let _ = send.send(sent);
-            }),
-        );
+        let id = file.id();
+        lock(&self.watched).insert(id, send);
+        self.submit_unattended(file);
+        let fs = Arc::clone(self);
         self.catalog.on_worker(Service::Runway, move |_| {
-            done(outcome.recv_timeout(patience).unwrap_or(Ok(())));
+            let outcome = outcome.recv_timeout(patience).unwrap_or(Ok(()));
+            lock(&fs.watched).remove(&id);
+            done(outcome);
         });
     }
 }

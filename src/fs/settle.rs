@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{LibraryFs, kept_from, lock};
+use super::{FsError, LibraryFs, kept_from, lock};
 use crate::provider::{Asset, AssetId, Library, Service};
 use crate::store::AssetMeta;
 use crate::tree::{Kept, Node};
@@ -51,11 +51,15 @@ impl UploadEvents for UploadRelay {
         };
         if let Some(fs) = fs {
             fs.settle(file, asset);
+            fs.tell_watcher(file, Ok(()));
         }
     }
 
-    fn failed(&self, _file: &Arc<StagedFile>, _error: &UploadError) {
-        // The uploads log it, and the file stands where it stood.
+    /// The uploads log it, and the file stands where it stood.
+    fn failed(&self, file: &Arc<StagedFile>, error: &UploadError) {
+        if let Some(fs) = self.fs() {
+            fs.tell_watcher(file, Err(error.clone().into()));
+        }
     }
 
     fn newest_named(&self, library: Library, name: &str) -> Option<Asset> {
@@ -68,6 +72,14 @@ impl UploadEvents for UploadRelay {
 }
 
 impl LibraryFs {
+    fn tell_watcher(&self, file: &StagedFile, outcome: Result<(), FsError>) {
+        let watcher = lock(&self.watched).remove(&file.id());
+        if let Some(watcher) = watcher {
+            // Gone, if its patience ended just now.
+            let _ = watcher.try_send(outcome);
+        }
+    }
+
     /// The staged file is this asset now.
     fn settle(&self, file: &Arc<StagedFile>, asset: &Asset) {
         let meta = self

@@ -286,6 +286,15 @@ impl LibraryFs {
         }
     }
 
+    /// Hands a whole file to the uploads when nobody is left to hear of a failure: it is tried
+    /// until the service takes it or refuses it.
+    pub(super) fn submit_unattended(&self, file: &Arc<StagedFile>) {
+        match self.uploads() {
+            Ok(uploads) => uploads.submit(file, None),
+            Err(error) => log::error!("{}: not uploaded: {error}", file.name()),
+        }
+    }
+
     pub(super) fn uploads(&self) -> Result<&Arc<Uploads>, FsError> {
         self.uploads.get().ok_or(FsError::ReadOnly)
     }
@@ -450,7 +459,7 @@ impl LibraryFs {
         }
         let killed = writing.killed.load(Ordering::Acquire);
         if file.is_dirty() && !killed && !self.is_open_for_writing(&file) {
-            self.submit(&file, Box::new(|_| {}));
+            self.submit_unattended(&file);
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::ffi::OsStr;
 
-use super::{FsError, LibraryFs};
+use super::{FsError, LibraryFs, Place};
 use crate::tree::Node;
 use crate::upload::UploadState;
 
 const ID: &str = "user.reelfs.id";
 const PROVIDER: &str = "user.reelfs.provider";
 const UPLOAD: &str = "user.reelfs.upload";
+const RETRY: &[u8] = b"retry";
 const MIME_TYPE: &str = "user.mime_type";
 
 impl LibraryFs {
@@ -30,6 +31,31 @@ impl LibraryFs {
             names.push(0);
         }
         Ok(names)
+    }
+
+    /// The one thing that can be set: `user.reelfs.upload` to `retry`, on a file whose upload was
+    /// given up, or on a directory for every such file of the mount.
+    pub fn setxattr(&self, ino: u64, name: &OsStr, value: &[u8]) -> Result<(), FsError> {
+        if OsStr::new(UPLOAD) != name {
+            return Err(FsError::NotSupported);
+        }
+        if value != RETRY {
+            return Err(FsError::Invalid(
+                "the upload state can only be set to retry",
+            ));
+        }
+        let uploads = self.uploads()?;
+        match self.place(ino).ok_or(FsError::NotFound)? {
+            Place::File => match self.staged_file(ino) {
+                Some(file) if matches!(file.state(), UploadState::Failed { .. }) => {
+                    uploads.submit(&file, None);
+                    uploads.resume();
+                }
+                _ => {}
+            },
+            _ => log::info!("{} uploads are tried again", uploads.retry_failed()),
+        }
+        Ok(())
     }
 
     fn attributes(&self, ino: u64) -> Result<Vec<(&'static str, String)>, FsError> {

@@ -61,6 +61,8 @@ pub enum MountError {
     Unreachable { path: PathBuf, reason: String },
     #[error("nothing is mounted on {}; `findmnt -t fuse,fuse.reelfs` lists what is", .0.display())]
     NotMounted(PathBuf),
+    #[error("{} is not in a reelfs mount that takes files; name a file or directory in one", .0.display())]
+    NotInAMount(PathBuf),
     #[error("{} is a mount of {source_name}, not of reelfs; use umount", path.display())]
     NotOurs { path: PathBuf, source_name: String },
     #[error(

@@ -54,6 +54,13 @@ pub fn mount_at(path: &Path) -> io::Result<Option<Mount>> {
     Ok(topmost(&text, path))
 }
 
+/// The mount that the file system with this number is.
+pub fn mount_of(device: DeviceId) -> io::Result<Option<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    let mounts = text.split(|&b| b == b'\n').filter_map(parse_line);
+    Ok(mounts.into_iter().find(|mount| mount.device == device))
+}
+
 /// Later lines lie on top of earlier ones.
 fn topmost(text: &[u8], path: &Path) -> Option<Mount> {
     text.split(|&b| b == b'\n')
