@@ -387,6 +387,7 @@ impl Tree {
         {
             if node.is_revised_by(&asset) {
                 node.learned = None;
+                node.is_revised = true;
                 changes.revised.push(ino);
             }
             if node

@@ -9,9 +9,9 @@
 //!
 //! Locks: `state` alone, never held while a provider, the store, the kernel or a closure is called.
 
-mod listing;
+pub(in crate::fs) mod listing;
 mod runflow;
-mod urls;
+pub(in crate::fs) mod urls;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};

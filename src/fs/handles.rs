@@ -44,6 +44,7 @@ impl<T> Handles<T> {
         open.values().any(|handle| is(handle))
     }
 
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         let open = self.open.read().unwrap_or_else(|e| e.into_inner());
         open.len()

@@ -203,16 +203,19 @@ impl LibraryFs {
     /// The file's bytes on this machine: staged, or kept since it was uploaded from here.
     fn local_bytes(&self, ino: u64) -> Option<LocalBytes> {
         let state = self.catalog.lock();
-        let id = match state.tree.node(ino)? {
+        let (id, told) = match state.tree.node(ino)? {
             Node::Local(_) => {
                 drop(state);
                 return self.staged_file(ino).map(LocalBytes::Staged);
             }
-            Node::Asset(node) => node.asset.id.clone(),
+            Node::Asset(node) if node.is_revised => return None,
+            Node::Asset(node) => (node.asset.id.clone(), node.size_bytes()),
         };
         drop(state);
         let kept = self.uploads.get()?.local_copy(&id)?;
-        Some(LocalBytes::Kept(Arc::new(kept)))
+        let kept = LocalBytes::Kept(Arc::new(kept));
+        let is_same = told.is_none_or(|told| kept.size_bytes() == Ok(told));
+        is_same.then_some(kept)
     }
 
     pub(super) fn name_for_log(&self, ino: u64) -> String {

@@ -120,6 +120,11 @@ impl Revisions {
         }
     }
 
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Lets go of a file that left the tree.
     pub fn forget(&self, ino: u64) {
         self.lock().remove(&ino);

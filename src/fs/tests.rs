@@ -1,1 +1,11 @@
+//! The file system without a kernel: the real catalog, reader, uploads, store and providers over
+//! the emulator. `world` is the vocabulary; each other file holds the behaviours of one subject.
 
+mod changing;
+mod listings;
+mod memory;
+mod model;
+mod reading;
+mod sizes;
+mod world;
+mod writing;

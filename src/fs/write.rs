@@ -394,6 +394,9 @@ impl LibraryFs {
         let is_asset = matches!(node, Node::Asset(_));
         let name = state.tree.name_of(ino).map(str::to_string);
         drop(state);
+        // Under an asset's number its new version shows, and has the name.
+        let version = lock(&self.overlays).get(&ino).cloned();
+        let name = version.map(|file| file.name()).or(name);
         if !self.takes_files(library) {
             return Err(FsError::ReadOnly);
         }

@@ -31,6 +31,8 @@ pub struct AssetNode {
     /// What the asset host said, where the API did not or was wrong.
     pub learned: Option<ObjectInfo>,
     pub kept: Kept,
+    /// The service told of other bytes since this mount first knew it.
+    pub is_revised: bool,
     /// When the service last told us of it; `None` where only an earlier mount knew it.
     pub seen_at: Option<Instant>,
     pub(super) wanted: Arc<str>,
@@ -43,6 +45,7 @@ impl AssetNode {
             asset,
             learned: None,
             kept,
+            is_revised: false,
             seen_at,
             wanted,
         }

@@ -1,0 +1,124 @@
+//! Sizes and times that the API does not give: learnt from the asset host, many at a time, kept.
+
+use super::world::*;
+use crate::emulator::{Effect, Fault, HostKind, LtxAsset};
+use crate::fs::{FsError, Library};
+
+const IMAGES: Library = Library::LtxImages;
+
+fn with_images(count: usize) -> (World, Vec<String>) {
+    let world = World::new();
+    let add = |n: usize| {
+        let content = text(&"x".repeat(n + 1));
+        world.emulator.add_ltx(LtxAsset::new("image/png", content))
+    };
+    let names = (0..count).map(|n| format!("{}.png", add(n))).collect();
+    (world, names)
+}
+
+#[test]
+fn a_plain_listing_learns_nothing() {
+    let (world, names) = with_images(20);
+    assert_eq!(world.ls(IMAGES).unwrap().len(), names.len());
+    assert_eq!(world.asset_requests(), 0);
+}
+
+#[test]
+fn one_lookup_learns_one_size() {
+    let (world, names) = with_images(20);
+    let found = world.lookup_now(IMAGES, &names[7]).unwrap();
+    assert_eq!(found.size_bytes, 8);
+    assert_eq!(world.asset_requests(), 1);
+}
+
+#[test]
+fn the_first_stat_after_a_listing_learns_the_whole_directory() {
+    let (world, names) = with_images(20);
+    world.ls(IMAGES).unwrap();
+    world.lookup_now(IMAGES, &names[0]).unwrap();
+    until("every size is asked for", || world.asset_requests() == 20);
+    for (n, name) in names.iter().enumerate() {
+        let found = world.lookup_now(IMAGES, name).unwrap();
+        assert_eq!(found.size_bytes, n as u64 + 1);
+    }
+    assert_eq!(world.asset_requests(), 20, "each once");
+}
+
+#[test]
+fn learnt_sizes_survive_a_remount() {
+    let (world, names) = with_images(5);
+    let before: Vec<_> = names
+        .iter()
+        .map(|name| world.lookup_now(IMAGES, name).unwrap())
+        .collect();
+    let stored = || {
+        let ids = names.iter().map(|n| n.trim_end_matches(".png"));
+        let ids: Vec<_> = ids.map(crate::provider::AssetId::new).collect();
+        let store = world.catalog().store();
+        store
+            .object_infos(crate::provider::Service::Ltx, &ids)
+            .unwrap()
+            .len()
+    };
+    until("all are stored", || stored() == names.len());
+    let world = world.remount();
+    let asked = world.asset_requests();
+    for (name, before) in names.iter().zip(before) {
+        let after = world.lookup_now(IMAGES, name).unwrap();
+        assert_eq!(
+            (after.ino, after.size_bytes, after.mtime),
+            (before.ino, before.size_bytes, before.mtime)
+        );
+    }
+    assert_eq!(world.asset_requests(), asked);
+}
+
+#[test]
+fn a_size_that_cannot_be_learnt_is_an_error_and_never_zero() {
+    let (world, names) = with_images(1);
+    let gone = Fault::at(HostKind::Asset).does(Effect::status(403));
+    world.emulator.add_fault(gone);
+    let found = world.lookup_now(IMAGES, &names[0]);
+    assert!(matches!(found, Err(FsError::Denied(_))), "{found:?}");
+    let ino = {
+        let listed = world.catalog().lock().tree.entries(IMAGES);
+        listed[0].ino
+    };
+    assert_eq!(world.known_attr(ino), None);
+    world.emulator.clear_faults();
+    let found = world.lookup_now(IMAGES, &names[0]).unwrap();
+    assert_eq!(found.size_bytes, 1);
+}
+
+#[test]
+fn attributes_of_many_entries_are_those_of_each() {
+    let (world, names) = with_images(3);
+    world.lookup_now(IMAGES, &names[1]).unwrap();
+    let (fh, listed) = world.start_ls(IMAGES);
+    let entries = listed.wait().unwrap();
+    world.releasedir(fh);
+    let together = world.known_attrs(&entries);
+    let one_by_one: Vec<_> = entries.iter().map(|e| world.known_attr(e.ino)).collect();
+    assert_eq!(together, one_by_one);
+    assert_eq!(
+        together.iter().flatten().count(),
+        2 + 1,
+        "`.`, `..` and one"
+    );
+}
+
+#[test]
+fn a_mounts_own_files_are_among_the_known_attributes() {
+    let world = World::new();
+    world.add("a.mp4", text("asset"));
+    let fh = world.create_now(VIDEO, "b.mp4");
+    world.write_now(fh, 0, b"being written").unwrap();
+    let (listing, listed) = world.start_ls(VIDEO);
+    let entries = listed.wait().unwrap();
+    world.releasedir(listing);
+    let sizes: Vec<_> = world.known_attrs(&entries)[2..]
+        .iter()
+        .map(|attr| attr.unwrap().size_bytes)
+        .collect();
+    assert_eq!(sizes, [5, 13]);
+}
