@@ -2,9 +2,12 @@
 //!
 //! Promises: a listing is whole or an error. Neighbouring pages are asked for with one asset of
 //! overlap; where that asset is not in both, something vanished between them and the listing is
-//! made again. The service shows [`MOST_LISTED`] assets of a kind at most; a library that reaches
-//! that is told once in the log. Nothing but the identity of an asset is required of an answer.
+//! made again. A short page ends a listing only where the service is known to give longer ones:
+//! one that holds pages to fewer assets than it was asked for must not hide the rest. The service
+//! shows [`MOST_LISTED`] assets of a kind at most; a library that reaches that is told once in the
+//! log. Nothing but the identity of an asset is required of an answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -23,18 +26,40 @@ const ASSETS: &str = "v1/runwayml/assets/";
 const PAGE: usize = 50;
 /// The page's largest `offset`.
 const LAST_OFFSET: usize = 1000;
-/// Pages start 49 apart, so that each begins with the last asset of the one before.
-const STEP: usize = PAGE - 1;
-/// 0, 49, ..., 980 are 21 pages, and 1000 is the last.
-const PAGES: usize = LAST_OFFSET.div_ceil(STEP) + 1;
 /// 1,050: what can be reached at all.
 pub const MOST_LISTED: usize = LAST_OFFSET + PAGE;
+
+/// How a library is cut into pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    /// Assets a page.
+    limit: usize,
+}
+
+impl Cut {
+    /// Pages start one less than their length apart, so that each begins with the last asset of
+    /// the one before.
+    fn step(self) -> usize {
+        (self.limit - 1).max(1)
+    }
+
+    /// With 50 a page: 0, 49, ..., 980 are 21 pages, and 1000 is the last.
+    fn pages(self) -> usize {
+        LAST_OFFSET.div_ceil(self.step()) + 1
+    }
+
+    fn offset(self, number: usize) -> usize {
+        (number * self.step()).min(LAST_OFFSET)
+    }
+}
 
 /// See the module's head.
 pub struct RunwayProvider {
     api: ApiClient,
     email: Option<String>,
     told: Told,
+    /// The most assets that any page held so far.
+    longest_page: AtomicUsize,
 }
 
 /// An asset in either shape: "Retrieve assets" (list and single), "Upload asset" (`size`, `type`).
@@ -101,25 +126,26 @@ impl RunwayProvider {
             api,
             email,
             told: Told::default(),
+            longest_page: AtomicUsize::new(0),
         }
     }
 
     fn pass(&self, library: Library) -> Result<Pass, ProviderError> {
-        let mut pages: Vec<Vec<Item>> = Vec::new();
-        let mut width = 1;
-        while pages.len() < PAGES && pages.iter().all(|page| page.len() >= PAGE) {
-            let numbers: Vec<usize> = (pages.len()..PAGES).take(width).collect();
-            pages.extend(fetch_wave(&numbers, |number| {
-                self.page(library, (number * STEP).min(LAST_OFFSET))
-            })?);
-            width = (width * 2).min(WIDEST_WAVE);
+        let mut cut = Cut { limit: PAGE };
+        let mut pages = self.pages(library, cut)?;
+        let first = pages.first().map_or(0, Vec::len);
+        if self.may_hide_more(library, first)? {
+            log::debug!("{library}: the service gives {first} assets a page");
+            cut = Cut { limit: first };
+            pages = self.pages(library, cut)?;
         }
-        if pages.len() == PAGES && pages.last().is_some_and(|page| page.len() >= PAGE) {
+        if pages.len() == cut.pages() && pages.last().is_some_and(|page| page.len() >= cut.limit) {
+            let most = LAST_OFFSET + cut.limit;
             self.told.warn_once(format!(
-                "{library}: the service shows {MOST_LISTED} assets at most; any beyond these can't be listed"
+                "{library}: the service shows {most} assets at most; any beyond these can't be listed"
             ));
         }
-        let gap = find_gap(&pages);
+        let gap = find_gap(&pages, cut.limit);
         let mut odd = Oddities::default();
         let assets = dedupe(
             pages
@@ -132,10 +158,39 @@ impl RunwayProvider {
         Ok(Pass { assets, gap })
     }
 
-    fn page(&self, library: Library, offset: usize) -> Result<Vec<Item>, ProviderError> {
+    /// Page after page until a short one.
+    fn pages(&self, library: Library, cut: Cut) -> Result<Vec<Vec<Item>>, ProviderError> {
+        let mut pages: Vec<Vec<Item>> = Vec::new();
+        let mut width = 1;
+        while pages.len() < cut.pages() && pages.iter().all(|page| page.len() >= cut.limit) {
+            let numbers: Vec<usize> = (pages.len()..cut.pages()).take(width).collect();
+            pages.extend(fetch_wave(&numbers, |number| {
+                self.page(library, cut.offset(number), cut.limit)
+            })?);
+            width = (width * 2).min(WIDEST_WAVE);
+        }
+        Ok(pages)
+    }
+
+    /// Whether a first page of `held` assets is short because the service gives no more a page.
+    /// It isn't where another page was longer; else the asset after it is asked for.
+    fn may_hide_more(&self, library: Library, held: usize) -> Result<bool, ProviderError> {
+        let longest = self.longest_page.fetch_max(held, Ordering::Relaxed);
+        if held == 0 || held >= PAGE || held < longest {
+            return Ok(false);
+        }
+        Ok(!self.page(library, held, 1)?.is_empty())
+    }
+
+    fn page(
+        &self,
+        library: Library,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<Item>, ProviderError> {
         let mut query = vec![
             ("offset", offset.to_string()),
-            ("limit", PAGE.to_string()),
+            ("limit", limit.to_string()),
             ("mediaType", library.name().to_string()),
         ];
         query.extend(self.email.clone().map(|email| ("email", email)));
@@ -296,10 +351,10 @@ impl Provider for RunwayProvider {
 
 /// Where neighbouring pages don't meet: the last asset of each full page must stand in the next,
 /// and nothing may follow a short page.
-fn find_gap(pages: &[Vec<Item>]) -> Option<String> {
+fn find_gap(pages: &[Vec<Item>], limit: usize) -> Option<String> {
     pages.windows(2).enumerate().find_map(|(number, pair)| {
         let (page, next) = (&pair[0], &pair[1]);
-        if page.len() < PAGE {
+        if page.len() < limit {
             let more = !next.is_empty();
             return more.then(|| format!("page {} follows a short one", number + 2));
         }

@@ -226,7 +226,10 @@ fn no_offset_goes_beyond_what_the_page_allows_and_the_rest_is_told_once() {
     let listed = provider.list(VIDEO).unwrap();
     assert_eq!(ids(&listed), numbered(MOST_LISTED));
     let asked = offsets(&server);
-    assert_eq!((asked.len(), asked.last()), (PAGES, Some(&1000)));
+    assert_eq!(
+        (asked.len(), asked.last()),
+        (Cut { limit: PAGE }.pages(), Some(&1000))
+    );
 }
 
 #[test]
@@ -240,12 +243,57 @@ fn pages_are_asked_for_in_waves_of_one_two_four_and_eight() {
     ];
     let all = numbered(700);
     let server = paged(move |seen| {
-        let page = seen.number("offset") / STEP;
+        let page = seen.number("offset") / Cut { limit: PAGE }.step();
         waves[(page + 1).ilog2() as usize].wait();
         page_of(&all, seen)
     });
     assert_eq!(ids(&list(&server).unwrap()), numbered(700));
     assert_eq!(server.count(), 15);
+}
+
+#[test]
+fn a_service_that_gives_fewer_a_page_than_asked_for_is_listed_whole() {
+    for (clamp, count) in [
+        (20, 120),
+        (20, 21),
+        (20, 20),
+        (20, 40),
+        (49, 300),
+        (1, 3),
+        (2, 9),
+    ] {
+        let all = numbered(count);
+        let served = all.clone();
+        let server = paged(move |seen| {
+            let limit = seen.number("limit").min(clamp);
+            served
+                .iter()
+                .skip(seen.number("offset"))
+                .take(limit)
+                .cloned()
+                .collect()
+        });
+        assert_eq!(ids(&list(&server).unwrap()), all, "{count} by {clamp}");
+    }
+}
+
+#[test]
+fn a_short_page_is_the_end_once_a_longer_one_was_seen() {
+    let counts = Mutex::new(vec![7, 30]);
+    let server = paged(move |seen| {
+        let counts = counts.lock().unwrap();
+        let is_image = seen.query("mediaType").as_deref() == Some("image");
+        page_of(&numbered(counts[usize::from(!is_image)]), seen)
+    });
+    let provider = provider(&server);
+    provider.list(VIDEO).unwrap();
+    assert_eq!(
+        offsets(&server),
+        [0, 30],
+        "the asset after the page is asked for"
+    );
+    provider.list(Library::RunwayImage).unwrap();
+    assert_eq!(offsets(&server), [0, 0, 30]);
 }
 
 #[test]
