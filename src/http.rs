@@ -5,6 +5,7 @@
 pub mod api;
 pub mod asset;
 pub mod expiry;
+mod json;
 pub mod message;
 pub mod request;
 pub mod retry;

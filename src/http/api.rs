@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use url::Url;
 
+use super::json;
 use super::message::{hidden_error, read_envelope};
 use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
@@ -295,8 +296,7 @@ impl Shared {
         if body.is_empty() && *method == Method::DELETE {
             return Ok(Value::Null);
         }
-        let json = serde_json::from_slice(body)
-            .map_err(|_| self.malformed("something that isn't JSON"))?;
+        let json = json::parse(body).ok_or_else(|| self.malformed("something that isn't JSON"))?;
         match hidden_error(&json, &self.token) {
             None => Ok(json),
             Some(said) => {

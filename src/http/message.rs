@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::json;
 use super::secret::ApiToken;
 
 /// Longest message taken over from a service, in characters.
@@ -24,9 +25,9 @@ pub struct Envelope {
 /// an object `{message, code, ...}` as `error`, and `{code: string, message, errors}` (Runflow).
 /// HTML gives its title; other text itself; bytes that are neither give nothing.
 pub fn read_envelope(body: &[u8], token: &ApiToken) -> Envelope {
-    match serde_json::from_slice::<Value>(body) {
-        Ok(json) => json_envelope(&json, token),
-        Err(_) => Envelope {
+    match json::parse(body) {
+        Some(json) => json_envelope(&json, token),
+        None => Envelope {
             message: printable(&text_of(body), token),
             ..Envelope::default()
         },
