@@ -389,6 +389,14 @@ impl Tree {
                 node.learned = None;
                 changes.revised.push(ino);
             }
+            if node
+                .learned
+                .as_ref()
+                .is_some_and(|info| info.size_bytes == 0)
+            {
+                // A host in trouble says so too: ask again.
+                node.learned = None;
+            }
             node.wanted = wanted_name(&asset, &node.kept);
             let url = asset.url.clone().or_else(|| node.asset.url.take());
             node.asset = Asset { url, ..asset };

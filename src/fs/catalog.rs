@@ -167,7 +167,8 @@ impl Catalog {
         };
         let before = node.learned.replace(info.clone());
         let api_says_it = node.asset.size_bytes.is_some() && node.asset.created_at.is_some();
-        if api_says_it || before.as_ref() == Some(info) {
+        // An emptiness may be a host's passing trouble: it is not for the next mount.
+        if api_says_it || info.size_bytes == 0 || before.as_ref() == Some(info) {
             return;
         }
         let unstored = state.unstored.entry(key.service).or_default();

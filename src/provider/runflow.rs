@@ -95,7 +95,7 @@ impl Provider for RunflowProvider {
             name: item.name,
             mime_type: item.mime_type,
             extension: None,
-            size_bytes: item.size_bytes,
+            size_bytes: item.size_bytes.filter(wire::is_told),
             created_at: item.created_at,
             updated_at: item.updated_at,
             url,

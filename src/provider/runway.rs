@@ -217,7 +217,7 @@ impl RunwayProvider {
             name: item.name,
             mime_type: None,
             extension: item.file_ext_standardized,
-            size_bytes: item.file_size.or(item.size),
+            size_bytes: item.file_size.or(item.size).filter(wire::is_told),
             created_at: item.created_at,
             updated_at: item.updated_at,
         })

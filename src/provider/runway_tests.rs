@@ -149,6 +149,12 @@ fn an_asset_of_nulls_wrong_types_and_unknown_fields_costs_nothing_but_its_fields
 }
 
 #[test]
+fn a_size_of_nothing_is_left_for_the_asset_host_to_tell() {
+    let listed = listed_item(json!({ "id": "a", "fileSize": 0 }));
+    assert_eq!(listed[0].size_bytes, None);
+}
+
+#[test]
 fn an_identity_is_found_wherever_there_is_one() {
     let id = |item| listed_item(item).first().map(|asset| asset.id.to_string());
     assert_eq!(

@@ -34,6 +34,12 @@ pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D
     Ok(size.filter(|size| i64::try_from(*size).is_ok()))
 }
 
+/// Whether a size says something: 0 stands for one that the service doesn't know yet, since it
+/// takes no empty files. The asset host knows.
+pub fn is_told(size_bytes: &u64) -> bool {
+    *size_bytes > 0
+}
+
 /// RFC 3339, or milliseconds since 1970 as a number.
 pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {

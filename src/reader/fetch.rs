@@ -268,6 +268,10 @@ fn verify(state: &mut FileState, size_bytes: u64, answer: &Answer) -> Result<(),
         return doubtful("a page of text where an asset was expected");
     }
     let info = info_of(head, size_bytes);
+    if info.size_bytes == 0 {
+        // More likely a host in trouble than an asset that lost its bytes.
+        return doubtful("nothing where an asset was expected");
+    }
     let last_modified = state.info.as_ref().and_then(|info| info.last_modified);
     let same = match (&state.etag, &head.etag) {
         (Some(pinned), Some(now)) => pinned == now,

@@ -39,6 +39,8 @@ pub enum Fault {
     Html,
     /// The same, without a length.
     HtmlChunked,
+    /// 200 and not one byte.
+    Empty,
     /// A header of a right answer set to this, or removed if empty.
     Header(&'static str, &'static str),
     /// 302 to this.
@@ -330,6 +332,15 @@ fn wrong(
                 ..object.clone()
             };
             return right(shared, &page, range);
+        }
+        Fault::Empty => {
+            let nothing = Object {
+                data: Bytes::new(),
+                etag: None,
+                ignores_ranges: true,
+                ..object.clone()
+            };
+            return right(shared, &nothing, range);
         }
         Fault::Redirect(location) => {
             response = empty(StatusCode::FOUND);

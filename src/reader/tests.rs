@@ -493,6 +493,7 @@ mod faults {
             Fault::Drop,
             Fault::Html,
             Fault::HtmlChunked,
+            Fault::Empty,
             Fault::Header("content-range", ""),
             Fault::Header("content-range", "bytes 0-9/2097152"),
             Fault::Header("content-range", "bytes 1048576-1114111/*"),
@@ -531,6 +532,7 @@ mod faults {
             (Fault::Silent, "did not answer in time"),
             (Fault::SilentAfter(0), "did not answer in time"),
             (Fault::HtmlChunked, "a page of text"),
+            (Fault::Empty, "nothing where an asset was expected"),
             (
                 Fault::Header("content-range", "bytes 9-9/2097152"),
                 "another part",

@@ -71,6 +71,27 @@ fn the_newest_of_a_name_keeps_it() {
 }
 
 #[test]
+fn a_host_that_told_of_nothing_is_asked_again_after_the_next_listing() {
+    let mut garden = Garden::new();
+    let unsized_clip = Asset {
+        size_bytes: None,
+        ..clip("a", "a.mp4", 1)
+    };
+    garden.list(0, std::slice::from_ref(&unsized_clip));
+    let ino = garden.ino("a.mp4");
+    for (told, kept) in [(0, None), (9, Some(9))] {
+        garden.tree.asset_mut(ino).unwrap().learned = Some(ObjectInfo {
+            size_bytes: told,
+            etag: None,
+            last_modified: None,
+            content_type: None,
+        });
+        garden.list(told, std::slice::from_ref(&unsized_clip));
+        assert_eq!(garden.tree.asset(ino).unwrap().size_bytes(), kept);
+    }
+}
+
+#[test]
 fn of_equal_creation_times_the_last_upload_from_here_is_the_newest() {
     let mut garden = Garden::new();
     let kept = |id: &AssetId| {
