@@ -23,9 +23,11 @@ use fuser::{
 use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr};
 use errno::errno;
 pub use notify::KernelNotifier;
-use parking::ParkingLot;
+use parking::{Lesser, ParkingLot};
 pub use reply::Owner;
-use reply::{BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, moment, open_flags};
+use reply::{
+    BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, moment, open_flags, unknown_attr,
+};
 
 /// The kernel's largest request: 256 pages of 4 KiB. It bounds reads too.
 const MAX_REQUEST_BYTES: u32 = 256 * 4096;
@@ -100,7 +102,17 @@ impl Filesystem for FuseAdapter {
             }
             Err(error) => reply.error(errno(&error)),
         };
-        self.lot.run(req.pid(), answer, |done| {
+        // Until it has its answer, the kernel lets no readdirplus past this name: an asset host that
+        // is silent about a size must not hold up an `ls`. Only what `stat` and `open` ask next waits.
+        let lesser = || {
+            let (fs, name) = (Arc::clone(&self.fs), name.to_os_string());
+            let known = move || {
+                let ino = fs.listed_number(parent.0, &name)?;
+                Some(fs.known_attr(ino).unwrap_or_else(|| unknown_attr(ino)))
+            };
+            Some(Box::new(known) as Lesser<Attr>)
+        };
+        self.lot.run_patiently(req.pid(), answer, lesser, |done| {
             self.fs.lookup(parent.0, name, done);
         });
     }

@@ -48,7 +48,8 @@ fn promises() -> Vec<String> {
 fn named_tests(text: &str) -> Vec<String> {
     let quoted = text.split('`').skip(1).step_by(2);
     let is_name = |word: &&str| {
-        word.matches('_').count() >= 3 && word.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
+        word.matches('_').count() >= 3
+            && word.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
     };
     quoted.filter(is_name).map(str::to_string).collect()
 }

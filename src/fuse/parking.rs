@@ -1,7 +1,8 @@
 //! Requests that wait. An operation answers through a [`Slot`]; what is not answered at once is
 //! parked here with the number of the thread that asked, and ends in one of three ways: the
 //! operation answers; the thread is being killed (fuser answers the kernel's INTERRUPT itself with
-//! ENOSYS, so we look at the thread's pending signals); or the mount ends.
+//! ENOSYS, so we look at the thread's pending signals); or the mount ends. A request whose waiting
+//! holds up others brings a lesser answer, which it gets once its patience is over.
 //!
 //! Promise: each reply is sent exactly once. A later answer to a request that was ended is
 //! dropped. Deadlines are the operations' own: every provider call and every read has one.
@@ -10,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 use super::process;
@@ -20,10 +21,18 @@ use crate::fs::{Done, FsError};
 /// waiting threads about 200 x 30 us of /proc reading ten times a second, 6 % of one core.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How many looks a patient request waits for its full answer: half a second, which covers a
+/// connect and a first byte on a slow link.
+const PATIENCE: u32 = 5;
+
 type Reply<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
+
+/// Gives an answer that is less than the one waited for, once there is one.
+pub type Lesser<T> = Box<dyn Fn() -> Option<T> + Send + Sync>;
 
 struct Slot<T> {
     reply: Mutex<Option<Reply<T>>>,
+    lesser: OnceLock<Lesser<T>>,
 }
 
 impl<T> Slot<T> {
@@ -42,6 +51,8 @@ impl<T> Slot<T> {
 trait Waiting: Send + Sync {
     fn is_over(&self) -> bool;
     fn end(&self, error: FsError);
+    /// Takes the lesser answer, where there is one.
+    fn make_do(&self);
 }
 
 impl<T> Waiting for Slot<T> {
@@ -54,10 +65,21 @@ impl<T> Waiting for Slot<T> {
             reply(Err(error));
         }
     }
+
+    fn make_do(&self) {
+        let lesser = self.lesser.get().and_then(|lesser| lesser());
+        if let Some(answer) = lesser
+            && let Some(reply) = self.take()
+        {
+            reply(Ok(answer));
+        }
+    }
 }
 
 struct Parked {
     tid: u32,
+    /// How often it was looked at.
+    looks: u32,
     request: Arc<dyn Waiting>,
 }
 
@@ -92,8 +114,21 @@ impl ParkingLot {
         reply: impl FnOnce(Result<T, FsError>) + Send + 'static,
         operation: impl FnOnce(Done<T>),
     ) {
+        self.run_patiently(tid, reply, || None, operation);
+    }
+
+    /// As [`Self::run`], but the request waits for [`PATIENCE`] only if `lesser`, which is called
+    /// when it is parked, makes something that has an answer by then.
+    pub fn run_patiently<T: 'static>(
+        &self,
+        tid: u32,
+        reply: impl FnOnce(Result<T, FsError>) + Send + 'static,
+        lesser: impl FnOnce() -> Option<Lesser<T>>,
+        operation: impl FnOnce(Done<T>),
+    ) {
         let slot = Arc::new(Slot {
             reply: Mutex::new(Some(Box::new(reply) as Reply<T>)),
+            lesser: OnceLock::new(),
         });
         let answering = Arc::clone(&slot);
         operation(Box::new(move |outcome| {
@@ -102,9 +137,16 @@ impl ParkingLot {
             }
         }));
         if !slot.is_answered() {
+            if let Some(lesser) = lesser() {
+                let _ = slot.lesser.set(lesser);
+            }
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let request = slot as Arc<dyn Waiting>;
-            self.lock().insert(number, Parked { tid, request });
+            let parked = Parked {
+                tid,
+                looks: 0,
+                request: slot,
+            };
+            self.lock().insert(number, parked);
             self.arrived.notify_one();
         }
     }
@@ -119,13 +161,23 @@ impl ParkingLot {
         self.parked.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Drops what is over and ends what nobody lives to hear.
+    /// Drops what is over, ends what nobody lives to hear, and lets what waited long make do.
     fn sweep(&self, is_being_killed: impl Fn(u32) -> bool) {
+        let mut impatient = Vec::new();
         let waiting: Vec<(u64, u32)> = {
             let mut parked = self.lock();
             parked.retain(|_, p| !p.request.is_over());
+            for p in parked.values_mut() {
+                p.looks += 1;
+                if p.looks > PATIENCE {
+                    impatient.push(Arc::clone(&p.request));
+                }
+            }
             parked.iter().map(|(number, p)| (*number, p.tid)).collect()
         };
+        for request in impatient {
+            request.make_do();
+        }
         for (number, tid) in waiting {
             if tid != 0 && is_being_killed(tid) {
                 let ended = self.lock().remove(&number);
@@ -161,6 +213,7 @@ fn watch(lot: &Weak<ParkingLot>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
     fn lot() -> ParkingLot {
@@ -194,6 +247,48 @@ mod tests {
         assert_eq!(receive.recv().unwrap(), Err(FsError::Interrupted));
         late.unwrap()(Ok(1));
         assert!(receive.recv().is_err(), "one reply and no more");
+    }
+
+    #[test]
+    fn a_patient_request_makes_do_with_less_once_there_is_some() {
+        let lot = lot();
+        let (send, receive) = mpsc::channel();
+        let mut late = None;
+        let there_is_some = Arc::new(AtomicBool::new(false));
+        let some = Arc::clone(&there_is_some);
+        lot.run_patiently(
+            1,
+            move |outcome: Result<u32, FsError>| send.send(outcome).unwrap(),
+            || Some(Box::new(move || some.load(Ordering::Relaxed).then_some(2))),
+            |done| late = Some(done),
+        );
+        for _ in 0..=PATIENCE {
+            lot.sweep(|_| false);
+        }
+        assert!(receive.try_recv().is_err(), "there is no answer yet");
+        there_is_some.store(true, Ordering::Relaxed);
+        lot.sweep(|_| false);
+        assert_eq!(receive.recv().unwrap(), Ok(2));
+        late.unwrap()(Ok(1));
+        assert!(receive.recv().is_err(), "one reply and no more");
+    }
+
+    #[test]
+    fn nothing_lesser_is_taken_before_patience_is_over() {
+        let lot = lot();
+        let (send, receive) = mpsc::channel();
+        let mut late = None;
+        lot.run_patiently(
+            1,
+            move |outcome: Result<u32, FsError>| send.send(outcome).unwrap(),
+            || Some(Box::new(|| Some(2))),
+            |done| late = Some(done),
+        );
+        for _ in 0..PATIENCE {
+            lot.sweep(|_| false);
+        }
+        late.unwrap()(Ok(1));
+        assert_eq!(receive.recv().unwrap(), Ok(1));
     }
 
     #[test]

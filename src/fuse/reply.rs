@@ -54,7 +54,7 @@ impl Owner {
 
 /// An entry of a directory whose size and times are still to be learnt: the kernel gets the number
 /// and is told to believe nothing, so that a `stat` asks and waits.
-fn unknown_attr(ino: u64) -> Attr {
+pub(super) fn unknown_attr(ino: u64) -> Attr {
     Attr {
         ino,
         kind: Kind::File,
