@@ -104,6 +104,9 @@ impl LibraryFs {
         if revision.is_superseded() {
             return done(Err(FsError::Stale));
         }
+        if let Some(error) = revision.failure.lately(offset, self.catalog.now()) {
+            return done(Err(error));
+        }
         let fs = Arc::clone(self);
         let file = Arc::clone(&revision.file);
         self.reader.read(
@@ -116,7 +119,14 @@ impl LibraryFs {
                     // pages of the newer revision.
                     Ok(_) if revision.is_superseded() => Err(FsError::Stale),
                     Ok(bytes) => Ok(bytes),
-                    Err(error) => Err(fs.read_failed(ino, &revision, error)),
+                    Err(error) => {
+                        let error = fs.read_failed(ino, &revision, error);
+                        let bytes = offset..offset.saturating_add(u64::from(len));
+                        revision
+                            .failure
+                            .note(bytes, fs.catalog.now(), error.clone());
+                        Err(error)
+                    }
                 });
             }),
         );

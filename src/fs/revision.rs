@@ -4,14 +4,23 @@
 //! Once a newer revision is known, reads by handles of the older one fail with ESTALE: the kernel
 //! keeps one page cache a file, and an older block must not get into it.
 //!
-//! Locks: `current` alone, held for look-ups only.
+//! A read that failed after waiting is answered the same for a moment: the kernel asks for the first
+//! page of a failed read-ahead once more, and nobody should wait out the deadline twice.
+//!
+//! Locks: `current` and those within a revision, each held for look-ups only.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+use super::FsError;
 use crate::reader::{ObjectInfo, RemoteFile};
+
+/// How long a failed read stands for the kernel's second try, which comes within milliseconds,
+/// later on a busy machine. Shorter than anybody's patience to try again by hand.
+const FAILURE_STANDS: Duration = Duration::from_secs(1);
 
 /// What the API says that changes when the bytes do (and, for the time, sometimes when they
 /// don't).
@@ -27,6 +36,33 @@ pub struct Revision {
     claim: Mutex<Claim>,
     superseded: AtomicBool,
     handles: AtomicUsize,
+    pub failure: LastFailure,
+}
+
+/// The last read that failed, for the kernel's second try.
+#[derive(Default)]
+pub struct LastFailure(Mutex<Option<Failure>>);
+
+struct Failure {
+    bytes: Range<u64>,
+    at: Instant,
+    error: FsError,
+}
+
+impl LastFailure {
+    /// Remembers that reading `bytes` failed.
+    pub fn note(&self, bytes: Range<u64>, at: Instant, error: FsError) {
+        let mut failure = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        *failure = Some(Failure { bytes, at, error });
+    }
+
+    /// Why the byte at `offset` could not be read a moment ago.
+    pub fn lately(&self, offset: u64, now: Instant) -> Option<FsError> {
+        let failure = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let failure = failure.as_ref()?;
+        let stands = failure.bytes.contains(&offset) && now < failure.at + FAILURE_STANDS;
+        stands.then(|| failure.error.clone())
+    }
 }
 
 impl Revision {
@@ -103,6 +139,7 @@ impl Revisions {
                 claim: Mutex::new(claim),
                 superseded: AtomicBool::new(false),
                 handles: AtomicUsize::new(0),
+                failure: LastFailure::default(),
             })
         });
         Arc::clone(revision)
@@ -128,5 +165,23 @@ impl Revisions {
     /// Lets go of a file that left the tree.
     pub fn forget(&self, ino: u64) {
         self.lock().remove(&ino);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_read_stands_for_its_own_bytes_and_a_moment_only() {
+        let failure = LastFailure::default();
+        let start = Instant::now();
+        assert_eq!(failure.lately(0, start), None);
+        failure.note(100..200, start, FsError::BadHandle);
+        assert_eq!(failure.lately(100, start), Some(FsError::BadHandle));
+        assert_eq!(failure.lately(199, start), Some(FsError::BadHandle));
+        assert_eq!(failure.lately(99, start), None);
+        assert_eq!(failure.lately(200, start), None);
+        assert_eq!(failure.lately(100, start + FAILURE_STANDS), None);
     }
 }
