@@ -10,31 +10,6 @@ use crate::reader::AssetKey;
 use crate::tree::{Node, name};
 
 impl LibraryFs {
-    /// The number of an asset that stands in `parent` by what its service said lately, whether or
-    /// not its size is known. Waits for nothing.
-    pub fn listed_number(&self, parent: u64, name: &OsStr) -> Option<u64> {
-        let name = name.to_str()?;
-        let Some(Place::Library(library)) = self.place(parent) else {
-            return None;
-        };
-        let state = self.catalog.lock();
-        let ino = match library {
-            Library::Runflow => {
-                let id = runflow_id(name)?;
-                state.tree.ino_of(&AssetKey {
-                    service: Service::Runflow,
-                    id,
-                })
-            }
-            _ => state.tree.lookup(library, name),
-        }?;
-        let seen_at = state.tree.asset(ino)?.seen_at;
-        let ttl = self.catalog.listing_ttl();
-        let seen_lately = seen_at.is_some_and(|at| self.catalog.now() < at + ttl);
-        let listed_lately = !self.catalog.fresh_for(&state, library).is_zero();
-        (seen_lately || listed_lately).then_some(ino)
-    }
-
     /// The file or directory called `name` in `parent`. Counted for [`Self::forget`] once it is
     /// handed to the kernel: see [`Self::remember`].
     pub fn lookup(self: &Arc<Self>, parent: u64, name: &OsStr, done: Done<Attr>) {
