@@ -290,7 +290,9 @@ impl LibraryFs {
     /// Submits `file` and answers with the outcome, or with success once `patience` is over: whoever
     /// renamed the file was told that it is safe, so it is tried for as long as it takes.
     fn submit_within(self: &Arc<Self>, file: &Arc<StagedFile>, patience: Duration, done: Done<()>) {
-        if patience.is_zero() {
+        // An empty file is kept aside: nothing is sent that could be waited for.
+        let is_empty = file.size_bytes().is_ok_and(|size| size == 0);
+        if patience.is_zero() || is_empty {
             self.submit_unattended(file);
             return done(Ok(()));
         }
