@@ -248,6 +248,7 @@ impl LibraryFs {
                 removed => removed?,
             }
         }
+        self.part_version(&file);
         let node = LocalNode {
             library: to_library,
             name: to_name.clone(),
@@ -280,6 +281,7 @@ impl LibraryFs {
     pub(super) fn remove_staged(&self, ino: u64) -> Result<(), FsError> {
         let file = self.staged_file(ino).ok_or(FsError::NotFound)?;
         self.uploads()?.remove(&file)?;
+        self.part_version(&file);
         let mut changes = self.catalog.lock().tree.remove_local(ino);
         // The kernel drops the name itself.
         changes.names.retain(|name| *name != file.name());

@@ -12,7 +12,8 @@ use super::revision::Revision;
 use super::write::{Target, WriteHandle};
 use super::{Done, FsError, LibraryFs, Ready, lock};
 use crate::provider::Library;
-use crate::upload::StagedFile;
+use crate::reader::AssetKey;
+use crate::upload::{StagedFile, UploadState};
 
 /// One piece of a copy: the largest read the kernel makes.
 const PIECE_BYTES: u32 = 1 << 20;
@@ -59,11 +60,13 @@ impl LibraryFs {
                 let Target::Unchanged(source) = writing.target() else {
                     return Ok(None);
                 };
-                if let Some(version) = self.version_of(writing.ino) {
+                let (library, name) = self.place_of_next(writing.ino, &source)?;
+                let version = self.version_of(writing.ino);
+                let version = version.filter(|v| v.library() == library && v.name() == name);
+                if let Some(version) = version {
                     self.join_version(writing, &source, version);
                     return Ok(None);
                 }
-                let (library, name, _) = self.writable(writing.ino)?;
                 let size_bytes = source.size_bytes()?.min(limit_bytes);
                 let file = self.new_staged(library, &name, writing.mode)?;
                 Ok(Some(Copy {
@@ -81,6 +84,27 @@ impl LibraryFs {
             Ok(None) => ready(Ok(())),
             Err(error) => ready(Err(error)),
         }
+    }
+
+    /// Where the version after `source` stands: where the handle's own last version is, else where
+    /// the file is that was opened.
+    fn place_of_next(&self, ino: u64, source: &Source) -> Result<(Library, String), FsError> {
+        let Source::Local(LocalBytes::Staged(last)) = source else {
+            let (library, name, _) = self.writable(ino)?;
+            return Ok((library, name));
+        };
+        let (library, name) = (last.library(), last.name());
+        let state = self.catalog.lock();
+        let asset = match last.state() {
+            UploadState::Uploaded { id } => state.tree.ino_of(&AssetKey {
+                service: library.service(),
+                id,
+            }),
+            _ => None,
+        };
+        let mut numbers = [Some(last.ino()), asset].into_iter().flatten();
+        let stands = numbers.any(|number| state.tree.is_linked(number));
+        stands.then_some((library, name)).ok_or(FsError::Stale)
     }
 
     /// Another handle on this file made a new version first: this one writes to the same, as two

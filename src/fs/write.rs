@@ -349,6 +349,20 @@ impl LibraryFs {
         }
     }
 
+    /// A new version left the place of its asset, which shows as it is again.
+    pub(super) fn part_version(&self, file: &Arc<StagedFile>) {
+        let shown: Vec<u64> = {
+            let overlays = lock(&self.overlays);
+            let of_file = overlays
+                .iter()
+                .filter(|(_, other)| Arc::ptr_eq(other, file));
+            of_file.map(|(ino, _)| *ino).collect()
+        };
+        for ino in shown {
+            self.hide_version(ino, file);
+        }
+    }
+
     /// Whether a handle on `ino` writes to `file`.
     fn is_written_under(&self, ino: u64, file: &Arc<StagedFile>) -> bool {
         self.files.any(|handle| {

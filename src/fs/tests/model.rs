@@ -8,14 +8,14 @@ use super::world::*;
 use crate::fs::{FsError, OpenMode};
 use crate::tree::LISTING_LAG;
 
-const STEPS: u64 = 2_500;
+const STEPS: u64 = 2_000;
 /// A whole look at every file after so many steps.
 const CHECK_EVERY: u64 = 40;
 const NAMES: [&str; 5] = ["a.mp4", "b.mp4", "c.mov", "d.webm", "e e.mp4"];
 const TEMPORARY: [&str; 3] = [".t", ".a.mp4.Ab12Cd", "u.part"];
 /// Assets of one name; more are removed at the service.
 const MOST_VERSIONS: usize = 4;
-const LAST_STEPS: usize = 30;
+const LAST_STEPS: usize = 100;
 /// A process that inherited the descriptor.
 const CHILD: u32 = 200;
 
@@ -81,6 +81,10 @@ struct Model {
     families: BTreeMap<String, Family>,
     open: BTreeMap<String, Open>,
     last: VecDeque<String>,
+}
+
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 fn is_temporary(name: &str) -> bool {
@@ -303,6 +307,10 @@ impl Model {
             return;
         }
         self.note(format!("rename {from} to {to}"));
+        // The kernel looks both names up before it renames.
+        for name in [from, &to] {
+            let _ = self.world().lookup_now(VIDEO, name);
+        }
         let renamed = self.world().rename_now(from, &to);
         let Some(family) = self.families.get_mut(from) else {
             return assert_eq!(renamed, Err(FsError::NotFound));
@@ -412,7 +420,11 @@ impl Model {
         assert_eq!(self.world().ls(VIDEO).unwrap(), names);
         for (name, bytes) in expected {
             let attr = self.world().lookup_now(VIDEO, &name).unwrap();
-            assert_eq!(attr.size_bytes, bytes.len() as u64, "{name}");
+            // By the number of an asset that is written over, the new version's size shows.
+            let marked = |open: &String| name.starts_with(&format!("{} (", stem(open)));
+            if !self.open.keys().any(marked) {
+                assert_eq!(attr.size_bytes, bytes.len() as u64, "{name}");
+            }
             assert!(self.world().cat(VIDEO, &name).unwrap() == bytes, "{name}");
         }
     }

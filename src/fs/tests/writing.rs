@@ -455,3 +455,35 @@ fn a_change_after_the_close_of_an_assets_new_version_keeps_the_name() {
     assert_eq!(world.at_service("a.mp4").unwrap(), b"first and second");
     assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"first and second");
 }
+
+#[test]
+fn a_version_that_was_renamed_away_is_no_longer_the_assets() {
+    let world = World::new();
+    world.add("a.mp4", text("older bytes"));
+    let ino = world.ino(VIDEO, "a.mp4");
+    let away = world.open_to_write_now(ino, truncating()).unwrap().fh;
+    world.write_now(away, 0, b"new").unwrap();
+    world.rename_now("a.mp4", ".aside").unwrap();
+    assert_eq!(world.lookup_now(VIDEO, "a.mp4").unwrap().size_bytes, 11);
+    world.copy_in(VIDEO, "a.mp4", b"another").unwrap();
+    world.write_now(away, 3, b" still").unwrap();
+    world.close_now(away).unwrap();
+    assert_eq!(world.cat(VIDEO, ".aside").unwrap(), b"new still");
+    assert_eq!(world.at_service("a.mp4").unwrap(), b"another");
+}
+
+#[test]
+fn a_handle_on_a_deleted_asset_does_not_bring_it_back() {
+    let world = World::with(Settings {
+        allow_delete: true,
+        ..Settings::default()
+    });
+    let fh = world.create_now(VIDEO, "a.mp4");
+    world.write_now(fh, 0, b"bytes").unwrap();
+    world.flush_as(fh, WRITER, false).unwrap();
+    world.unlink_now(VIDEO, "a.mp4").unwrap();
+    assert_eq!(world.write_now(fh, 0, b"again"), Err(FsError::Stale));
+    world.close_now(fh).unwrap();
+    assert!(world.ls(VIDEO).unwrap().is_empty());
+    assert_eq!(world.uploads_sent(), 1);
+}
