@@ -308,10 +308,10 @@ impl Tree {
             .max_by_key(|node| node.newness())
     }
 
-    /// The assets to which the service gives this name.
-    pub fn ids_named(&self, library: Library, name: &str) -> Vec<AssetId> {
+    /// The assets whose name at the service is one of these.
+    pub fn ids_named(&self, library: Library, is_meant: impl Fn(&str) -> bool) -> Vec<AssetId> {
         self.assets(library)
-            .filter(|node| node.asset.name.as_deref() == Some(name))
+            .filter(|node| node.asset.name.as_deref().is_some_and(&is_meant))
             .map(|node| node.asset.id.clone())
             .collect()
     }

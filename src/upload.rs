@@ -43,7 +43,7 @@ mod sender;
 mod staging;
 
 pub use error::UploadError;
-pub use name::is_local_name;
+pub use name::{is_local_name, same_name};
 pub use staging::{Allocate, StagedFile, SubmitDone, Times, UploadState};
 
 use std::collections::HashMap;

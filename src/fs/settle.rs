@@ -6,7 +6,7 @@ use super::{FsError, LibraryFs, kept_from, lock};
 use crate::provider::{Asset, AssetId, Library, Service};
 use crate::store::AssetMeta;
 use crate::tree::{Kept, Node};
-use crate::upload::{StagedFile, UploadError, UploadEvents};
+use crate::upload::{StagedFile, UploadError, UploadEvents, same_name};
 
 /// Stands between the uploads, which are opened first and may finish one at once, and the file
 /// system, which needs them: what happens before [`UploadRelay::connect`] is kept and told then.
@@ -131,6 +131,9 @@ impl LibraryFs {
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
         let state = self.catalog.lock();
         state.tree.listed_at(library)?;
-        Some(state.tree.ids_named(library, name))
+        // As the uploads will look for it: an older asset that goes by a like name must be known, or
+        // it could be taken for the upload.
+        let is_meant = |shown: &str| same_name(name, shown);
+        Some(state.tree.ids_named(library, is_meant))
     }
 }

@@ -274,3 +274,17 @@ fn a_local_file_can_move_to_another_directory() {
     assert_eq!(garden.tree.lookup(Library::RunwayImage, "a.png"), Some(ino));
     assert!(garden.tree.is_linked(ino));
 }
+
+#[test]
+fn assets_are_found_by_any_name_that_is_meant() {
+    let mut garden = Garden::new();
+    garden.list(
+        0,
+        &[clip("a", "x", 1), clip("b", "X.mp4", 2), clip("c", "y", 3)],
+    );
+    let mut found = garden
+        .tree
+        .ids_named(VIDEO, |name| name.to_lowercase().starts_with('x'));
+    found.sort();
+    assert_eq!(found, [AssetId::new("a"), AssetId::new("b")]);
+}

@@ -24,9 +24,18 @@ pub(super) fn extension(name: &str) -> &str {
     name.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
-/// Whether a service that was sent `sent` may show it as `shown`: it may drop the extension.
-pub(super) fn same_name(sent: &str, shown: &str) -> bool {
-    shown == sent || sent.rsplit_once('.').is_some_and(|(stem, _)| shown == stem)
+/// Whether a service that was sent `sent` may show it as `shown`: it may drop the extension, trim
+/// white space and change the case.
+pub fn same_name(sent: &str, shown: &str) -> bool {
+    let (sent, shown) = (plain(sent), plain(shown));
+    shown == sent
+        || sent
+            .rsplit_once('.')
+            .is_some_and(|(stem, _)| shown == stem.trim())
+}
+
+fn plain(name: &str) -> String {
+    name.trim().to_lowercase()
 }
 
 #[cfg(test)]
@@ -55,9 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn a_service_may_drop_the_extension_but_nothing_else() {
+    fn a_service_may_drop_the_extension_trim_and_change_the_case_but_nothing_else() {
         assert!(same_name("clip.mp4", "clip.mp4"));
         assert!(same_name("clip.mp4", "clip"));
+        assert!(same_name(" My Clip.MP4", "my clip.mp4"));
+        assert!(same_name("My clip .mp4", "My clip"));
         assert!(!same_name("clip.mp4", "cli"));
         assert!(!same_name("clip.mp4", "clip.mov"));
         assert!(!same_name("clip", "clip.mp4"));

@@ -306,7 +306,7 @@ impl UploadEvents for FakeDirectory {
     }
 
     fn ids_named(&self, _: Library, name: &str) -> Option<Vec<AssetId>> {
-        let named = |asset: &Asset| asset.name.as_deref() == Some(name);
+        let named = |asset: &Asset| same_name(name, asset.name.as_deref().unwrap_or(""));
         let assets = self.service.assets().into_iter().filter(named);
         let listed = self.listed.load(Ordering::Relaxed);
         listed.then(|| assets.map(|asset| asset.id).collect())

@@ -261,7 +261,8 @@ impl World {
 
     pub fn listings_asked(&self, library: Library) -> usize {
         let wanted = match library.service() {
-            Service::Runway => format!("mediaType={}", library.name()),
+            // The first page: a listing may ask for others.
+            Service::Runway => format!("offset=0&limit=50&mediaType={}", library.name()),
             _ => format!("filter={}", library.name()),
         };
         // Not the look behind a short first page, which asks for one asset.

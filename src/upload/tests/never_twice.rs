@@ -13,6 +13,21 @@ fn an_upload_whose_answer_was_lost_is_found_and_not_sent_again() {
 }
 
 #[test]
+fn an_older_asset_of_a_like_name_is_not_taken_for_the_upload() {
+    for (listed, older) in [(true, "clip"), (false, "clip"), (true, "CLIP.mp4")] {
+        let world = World::timeless(|_| {});
+        world.directory.listed.store(listed, Ordering::Relaxed);
+        let old = world.service.make(older, b"other", SystemTime::now());
+        world.service.next_uploads([Fault::LostHalfway]);
+        let file = world.write("clip.mp4", b"bytes");
+        world.uploads.submit(&file, None);
+        world.finish();
+        assert_eq!(world.service.assets().len(), 2);
+        assert_ne!(file.state(), UploadState::Uploaded { id: old.id });
+    }
+}
+
+#[test]
 fn an_upload_that_never_arrived_is_sent_again() {
     let world = World::timeless(|_| {});
     world.service.next_uploads([Fault::LostHalfway]);
