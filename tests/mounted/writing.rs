@@ -412,6 +412,68 @@ fn cp_a_of_a_directorys_content_succeeds_to_its_end() {
     studio.sh("chmod 700 $MNT/runway/image; chown $(id -u) $MNT/runway/image; touch $MNT/runway");
 }
 
+#[test]
+fn bytes_written_through_mmap_arrive() {
+    let studio = Studio::new();
+    studio.sh("python3 -c '
+import mmap, sys
+with open(sys.argv[1], \"w+b\") as clip:
+    clip.truncate(100000)
+    with mmap.mmap(clip.fileno(), 100000) as pages:
+        pages[50000:50004] = b\"here\"
+' $MNT/runway/video/clip.mp4");
+    let mut expected = vec![0; 100_000];
+    expected[50_000..50_004].copy_from_slice(b"here");
+    arrived(&studio, "clip.mp4", &expected);
+}
+
+#[test]
+fn a_copy_within_the_mount_is_an_upload_of_the_same_bytes() {
+    let studio = Studio::new();
+    let content = Content::synthetic(3 << 20, 4);
+    studio
+        .services
+        .add_runway(RunwayAsset::named("clip.mp4", content.clone()));
+    studio.sh("cd $MNT/runway/video; cp clip.mp4 copy.mp4; cmp clip.mp4 copy.mp4");
+    arrived(&studio, "copy.mp4", &content.read(0, content.len()));
+}
+
+#[test]
+fn a_reader_of_the_old_version_never_gets_a_mix_or_an_early_end() {
+    let studio = Studio::new();
+    let old = Content::synthetic(6 << 20, 1);
+    studio
+        .services
+        .add_runway(RunwayAsset::named("clip.mp4", old.clone()));
+    studio.make("clip.mp4", &noise(1 << 20, 2));
+    let reader = File::open(studio.at("runway/video/clip.mp4")).unwrap();
+    let mut start = vec![0; 64 << 10];
+    reader.read_exact_at(&mut start, 0).unwrap();
+    studio.sh("cp clip.mp4 $MNT/runway/video/");
+    for at in [0, 64 << 10, 1 << 20, 5 << 20] {
+        let mut part = vec![0; 64 << 10];
+        match reader.read_exact_at(&mut part, at) {
+            Ok(()) => assert!(old.verify(at, &part), "other bytes at {at}"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "at {at}"),
+        }
+    }
+    studio.sh("cmp clip.mp4 $MNT/runway/video/clip.mp4");
+}
+
+#[test]
+fn xattrs_tell_the_id_the_type_and_the_state_of_an_upload() {
+    let (studio, _) = with_picture(&[]);
+    studio.sh("cp a.png $MNT/runway/image/");
+    let value = |name: &str| {
+        studio.sh(&format!(
+            "getfattr --only-values -n {name} $MNT/runway/image/a.png"
+        ))
+    };
+    assert_eq!(value("user.reelfs.id"), studio.uploaded("a.png").id);
+    assert_eq!(value("user.reelfs.provider"), "runway");
+    assert_eq!(value("user.reelfs.upload"), "done");
+}
+
 // ---- refused ----
 
 #[test]
@@ -559,6 +621,84 @@ fn a_failed_upload_succeeds_when_the_file_is_copied_again() {
     studio.sh("cp a.png $MNT/runway/image/");
     arrived(&studio, "a.png", &bytes);
     assert_eq!(studio.sh("ls -A $MNT/runway/image"), "a.png");
+}
+
+#[test]
+fn a_failed_upload_is_sent_again_by_retry() {
+    let (studio, bytes) = with_picture(&[]);
+    studio
+        .services
+        .add_fault(posts(Effect::status(400)).times(1));
+    studio.sh_fails("cp a.png $MNT/runway/image/");
+    studio.sh("$REELFS retry $MNT/runway/image/a.png");
+    until("it is sent", || !studio.services.runway_assets().is_empty());
+    arrived(&studio, "a.png", &bytes);
+}
+
+#[test]
+fn a_failed_upload_can_be_removed() {
+    let (studio, _) = with_picture(&[]);
+    studio
+        .services
+        .add_fault(posts(Effect::status(400)).times(1));
+    studio.sh_fails("cp a.png $MNT/runway/image/");
+    studio.sh("rm $MNT/runway/image/a.png");
+    assert_eq!(studio.sh("ls -A $MNT/runway/image"), "");
+    studio.remount();
+    assert_eq!(studio.sh("ls -A $MNT/runway/image"), "");
+    nothing_arrived(&studio);
+}
+
+#[test]
+fn a_full_disk_is_enospc_at_the_write_and_never_a_short_upload() {
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    studio.make("large.mp4", &noise(3 << 20, 1));
+    studio.make("small.mp4", &noise(1_000, 2));
+    studio.configure();
+    // No file of the program's may be larger than 1 MiB; a trap that ignores is inherited.
+    studio.sh("trap '' XFSZ; ulimit -f 2048; $REELFS mount $MNT");
+    let said = studio.sh_fails("cp large.mp4 $MNT/runway/video/");
+    assert!(said.contains("No space left on device"), "{said}");
+    studio.sh("rm $MNT/runway/video/large.mp4; cp small.mp4 $MNT/runway/video/");
+    studio.sh("$REELFS unmount $MNT");
+    assert_eq!(studio.services.runway_assets().len(), 1);
+    arrived(&studio, "small.mp4", &noise(1_000, 2));
+}
+
+#[test]
+fn rsync_through_faults_sends_every_file_once() {
+    let studio = Studio::with(&["--write-back"]);
+    for n in 0..150 {
+        studio.make(&format!("src/{n:03}.png"), &noise(3_000 + n, n));
+    }
+    let effects = [
+        Effect::html(503),
+        Effect::DropBeforeAnswer,
+        Effect::DropWhileReceiving(1_000),
+        Effect::AnswerLostAfterWork,
+    ];
+    for (seed, effect) in (1..).zip(effects) {
+        // Each of 20 requests in 1,000 uploads; 5 % and more of all together.
+        let fault = Fault::at(HostKind::Useapi).chance(20, seed);
+        studio.services.add_fault(fault.does(effect));
+    }
+    rsync(&studio);
+    studio.unmount();
+    assert!(
+        studio.services.fault_hits() > 3,
+        "{}",
+        studio.services.fault_hits()
+    );
+    studio.services.clear_faults();
+    studio.mount();
+    until("all are sent", || {
+        studio.services.runway_assets().len() >= 150
+    });
+    assert_eq!(rsync(&studio), [""; 0]);
+    for n in 0..150 {
+        arrived(&studio, &format!("{n:03}.png"), &noise(3_000 + n, n));
+    }
+    assert_eq!(studio.services.runway_assets().len(), 150);
 }
 
 #[test]

@@ -103,6 +103,23 @@ impl Studio {
         self
     }
 
+    /// Writes the settings into the configuration file too, so that scripts can run `$REELFS`.
+    pub fn configure(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        let services = &self.services;
+        let settings = [
+            ("useapi_token", services.useapi_token()),
+            ("runflow_token", services.runflow_token()),
+            ("useapi_url", services.useapi_url()),
+            ("runflow_url", services.runflow_url()),
+        ];
+        let lines = settings.map(|(name, value)| format!("{name} = \"{value}\"\n"));
+        let path = self.home.path().join("config/reelfs/config.toml");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, lines.concat()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     // ---- places ----
 
     /// `$MNT/...`
