@@ -11,8 +11,9 @@ use std::sync::RwLock;
 
 use crate::http::ApiToken;
 
-/// What `RUST_LOG` defaults to: our own events, and only the troubles of others.
-const DEFAULT_FILTER: &str = "warn,reelfs=info";
+/// What `RUST_LOG` defaults to: our own events, and only the troubles of others. fuser warns when
+/// the mount that it wants to unmount at its end is gone, which is how every mount of ours ends.
+const DEFAULT_FILTER: &str = "warn,reelfs=info,fuser::session=error";
 
 /// Tokens that must not appear in any line.
 static HIDDEN: RwLock<Vec<ApiToken>> = RwLock::new(Vec::new());

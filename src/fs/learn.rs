@@ -43,7 +43,7 @@ impl LibraryFs {
 
     fn learn_directory(self: &Arc<Self>, library: Library) {
         let read_at = lock(&self.read_directories).remove(&library);
-        if !read_at.is_some_and(|at| self.catalog.now() < at + READDIR_RECENT) {
+        if read_at.is_none_or(|at| self.catalog.now() >= at + READDIR_RECENT) {
             return;
         }
         let state = self.catalog.lock();

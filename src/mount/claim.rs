@@ -15,6 +15,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 
 use super::error::MountError;
@@ -93,6 +95,29 @@ pub fn await_release(
     let mut tell = || explain(pid_in(&path).unwrap_or(0));
     lock(file, None, &mut tell).map_err(failed)?;
     Ok(true)
+}
+
+/// Sends SIGTERM to the process that serves `mount_point`, if there is one.
+pub fn stop_holder(state_dir: &Path, mount_point: &Path) -> Result<(), MountError> {
+    let path = file_of(state_dir, mount_point);
+    let failed = |error: std::io::Error| MountError::StateDir {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    // Its number means a process only while the lock is held.
+    if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Ok(());
+    }
+    let pid = pid_in(&path).and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    match pid.map(|pid| kill_process(pid, Signal::TERM)) {
+        None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
+        Some(Err(errno)) => Err(failed(errno.into())),
+    }
 }
 
 fn file_of(state_dir: &Path, mount_point: &Path) -> PathBuf {

@@ -192,8 +192,9 @@ impl Server<'_> {
             (Err(error), _) => log::error!("{error}"),
         }
         let asked = self.stops > 0;
-        self.drain(stack);
+        self.drain(Arc::clone(&stack));
         self.detach();
+        drop(stack);
         answered?;
         match self.ended {
             Some(Err(error)) if !asked => Err(MountError::Session {
@@ -255,7 +256,11 @@ impl Server<'_> {
     fn drain<S: Stack>(&mut self, stack: Arc<S>) {
         let (timeout, drained) = (self.unmount_timeout, self.events.sender.clone());
         let spawned = spawn("reelfs-drain", move || {
-            let _ = drained.send(Event::Drained(stack.shutdown(timeout)));
+            let remaining = stack.shutdown(timeout);
+            // The last to hold it is the caller, who ends after it: what the stack clears up when
+            // it goes (the demo's directory) must not race with the end of the process.
+            drop(stack);
+            let _ = drained.send(Event::Drained(remaining));
         });
         if let Err(error) = spawned {
             log::error!("running uploads are left behind: {error}");

@@ -38,6 +38,11 @@ pub fn unmount(
         }
         Some(_) => detach(&path, urgency)?,
     }
+    if urgency == Urgency::Lazily {
+        // While a file is open, the kernel goes on asking its process, which so never learns that
+        // it was detached.
+        claim::stop_holder(state_dir, &path)?;
+    }
     let waited = claim::await_release(state_dir, &path, &mut |pid| {
         explain(format!(
             "waiting for process {pid} to finish its uploads; Ctrl-C leaves it to go on alone"

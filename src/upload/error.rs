@@ -10,7 +10,7 @@ use crate::store::StoreError;
 /// See the module's head. Cloned to every close that waited; messages carry no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UploadError {
-    /// ENOSPC or EDQUOT under the state directory.
+    /// ENOSPC, EDQUOT or EFBIG (a limit on one file) under the state directory.
     #[error("the local disk is full; free some space where the state directory lies")]
     DiskFull,
     /// The file is being sent or is an asset already; change a clone of it.
@@ -39,7 +39,9 @@ impl UploadError {
     /// For an operation on a file below the state directory, named in words.
     pub(super) fn local(what: &str, error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => UploadError::DiskFull,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => UploadError::DiskFull,
             _ => UploadError::Local(format!("cannot {what}: {error}")),
         }
     }

@@ -378,6 +378,15 @@ fn ltx_sizes_are_right_at_the_first_stat_and_cost_nothing_after_a_remount() {
 }
 
 #[test]
+fn an_ltx_asset_has_the_time_of_its_object() {
+    let studio = Studio::new();
+    let asset = LtxAsset::new("image/png", small(1)).created_at(at(1_650_000_000));
+    let id = studio.services.add_ltx(asset);
+    let time = studio.sh(&format!("stat -c %Y $MNT/ltx/images/{id}.png"));
+    assert_eq!(time, "1650000000");
+}
+
+#[test]
 fn an_older_listing_stands_in_while_the_service_is_unwell() {
     let studio = Studio::with(&["--listing-ttl", "0s", "--deadline", "1s"]);
     studio

@@ -4,5 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod life;
 mod listing;
 mod reading;
+mod writing;

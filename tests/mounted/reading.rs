@@ -325,6 +325,20 @@ fn an_asset_that_changed_under_the_reader_is_estale_and_then_the_new_one() {
 }
 
 #[test]
+fn a_changed_asset_is_read_anew_and_not_from_the_page_cache() {
+    let studio = Studio::with(&["--listing-ttl", "0s"]);
+    let (old, new) = (Content::synthetic(MIB, 1), Content::synthetic(MIB, 2));
+    let id = studio
+        .services
+        .add_runway(RunwayAsset::named("clip.mp4", old.clone()));
+    studio.sh("cp $MNT/runway/video/clip.mp4 old");
+    studio.services.replace_content(&id, new.clone());
+    studio.sh("cp $MNT/runway/video/clip.mp4 new");
+    is_whole(&studio, "old", &old);
+    is_whole(&studio, "new", &new);
+}
+
+#[test]
 fn a_service_that_stays_away_is_eio_by_the_deadline() {
     let (studio, _) = with_clip(MIB, &["--deadline", "2s"]);
     studio.sh("ls $MNT/runway/video");

@@ -103,6 +103,23 @@ impl Studio {
         self
     }
 
+    /// Writes the settings into the configuration file too, so that scripts can run `$REELFS`.
+    pub fn configure(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        let services = &self.services;
+        let settings = [
+            ("useapi_token", services.useapi_token()),
+            ("runflow_token", services.runflow_token()),
+            ("useapi_url", services.useapi_url()),
+            ("runflow_url", services.runflow_url()),
+        ];
+        let lines = settings.map(|(name, value)| format!("{name} = \"{value}\"\n"));
+        let path = self.home.path().join("config/reelfs/config.toml");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, lines.concat()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     // ---- places ----
 
     /// `$MNT/...`
@@ -152,12 +169,9 @@ impl Studio {
             .stderr(log)
             .spawn()
             .expect("the program starts");
-        let mut child = self.daemon.lock().unwrap().insert(child).id();
+        *self.daemon.lock().unwrap() = Some(child);
         until("the mount answers", || {
-            if !self.daemon_runs() {
-                child = 0;
-            }
-            assert_ne!(child, 0, "the mount ended: {}", self.log());
+            assert!(self.daemon_runs(), "the mount ended: {}", self.log());
             self.is_mounted() && fs::read_dir(self.at("")).is_ok()
         });
     }
@@ -231,6 +245,21 @@ impl Studio {
             };
         }
         command
+    }
+
+    /// Runs the program; what it said and its exit code.
+    pub fn reelfs(&self, arguments: &[&str]) -> Output {
+        let program = self.program().args(arguments).output();
+        program.expect("the program starts")
+    }
+
+    /// Runs the program, which must fail with exit code 1; the one line that it said.
+    pub fn reelfs_fails(&self, arguments: &[&str]) -> String {
+        let output = self.reelfs(arguments);
+        assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+        let said = text(&output.stderr);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said.trim_end().to_string()
     }
 
     /// Runs a shell script that must succeed; what it printed, without the last line's end.
