@@ -308,7 +308,10 @@ fn email(sources: &Sources<'_>, key: Key) -> Result<Option<String>, ConfigError>
 }
 
 fn default_url(text: &str) -> Url {
-    Url::parse(text).expect("a constant URL")
+    match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => unreachable!("{text} is a constant: {error}"),
+    }
 }
 
 fn url(sources: &Sources<'_>, key: Key, default: &str) -> Result<Url, ConfigError> {

@@ -270,10 +270,12 @@ impl Emulator {
         Some(self.shared.signed_url(&path))
     }
 
+    /// Sets a fault for the requests to come, after those that are set.
     pub fn add_fault(&self, fault: Fault) {
         self.shared.faults.add(fault);
     }
 
+    /// Lets everything go right again.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
     }
@@ -304,6 +306,7 @@ impl Emulator {
         self.shared.log.snapshot()
     }
 
+    /// Begins the log of requests anew.
     pub fn clear_requests(&self) {
         self.shared.log.clear();
     }

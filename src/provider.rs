@@ -31,6 +31,7 @@ pub enum Service {
 }
 
 impl Service {
+    /// Every service, in the order of the top directory.
     pub const ALL: [Service; 3] = [Service::Runway, Service::Ltx, Service::Runflow];
 
     /// The directory's name, also the word used in logs and state files.
@@ -81,6 +82,7 @@ pub enum Library {
 }
 
 impl Library {
+    /// The service whose directory it is.
     pub fn service(self) -> Service {
         match self {
             Library::RunwayVideo | Library::RunwayImage | Library::RunwayAudio => Service::Runway,

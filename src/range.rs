@@ -31,6 +31,7 @@ impl ByteRange {
         self.start == self.end
     }
 
+    /// Whether all bytes of `other` are within this.
     pub fn contains(&self, other: &ByteRange) -> bool {
         other.is_empty() || (self.start <= other.start && other.end <= self.end)
     }

@@ -72,6 +72,7 @@ pub trait UrlSource: Send + Sync {
     fn url(&self, key: &AssetKey, rejected: Option<SignedUrl>, done: UrlDone);
 }
 
+/// Called once with a URL or with why there is none.
 pub type UrlDone = Box<dyn FnOnce(Result<SignedUrl, ProviderError>) + Send>;
 
 /// What the asset host said of an object.
@@ -84,7 +85,9 @@ pub struct ObjectInfo {
     pub content_type: Option<String>,
 }
 
+/// Called once with the bytes of a read.
 pub type ReadDone = Box<dyn FnOnce(Result<Bytes, ReadError>) + Send>;
+/// Called once with what the host said of an object.
 pub type ProbeDone = Box<dyn FnOnce(Result<ObjectInfo, ReadError>) + Send>;
 
 /// Why bytes could not be had. Cloned to every reader that waited for them.

@@ -72,10 +72,12 @@ impl Tree {
         &self.services
     }
 
+    /// What stands behind a number.
     pub fn node(&self, ino: u64) -> Option<&Node> {
         self.files.get(&ino).map(|held| &held.node)
     }
 
+    /// The asset of a number, if it is one.
     pub fn asset(&self, ino: u64) -> Option<&AssetNode> {
         match self.node(ino)? {
             Node::Asset(node) => Some(node),
@@ -83,6 +85,7 @@ impl Tree {
         }
     }
 
+    /// As [`Self::asset`], to change what is known of it.
     pub fn asset_mut(&mut self, ino: u64) -> Option<&mut AssetNode> {
         match &mut self.files.get_mut(&ino)?.node {
             Node::Asset(node) => Some(node),
@@ -90,6 +93,7 @@ impl Tree {
         }
     }
 
+    /// The number of an asset.
     pub fn ino_of(&self, key: &AssetKey) -> Option<u64> {
         self.by_asset.get(key).copied()
     }
@@ -202,16 +206,25 @@ impl Tree {
     pub fn add_local(&mut self, ino: u64, node: LocalNode) -> Changes {
         let mut changes = Changes::default();
         let library = node.library;
-        let held = Held {
+        let name = node.name.clone();
+        let mut held = Held {
             node: Node::Local(node),
             lookups: 0,
             linked: false,
         };
-        self.files.insert(ino, held);
-        if let Some(directory) = self.directories.get_mut(&library) {
-            directory.locals.push(ino);
+        let Some(directory) = self.directories.get_mut(&library) else {
+            return changes;
+        };
+        directory.locals.push(ino);
+        if directory.lookup(&name).is_none() {
+            directory.add_entry(&name, ino);
+            changes.directory = true;
+            held.linked = true;
+            self.files.insert(ino, held);
+        } else {
+            self.files.insert(ino, held);
+            self.rebuild(library, &mut changes);
         }
-        self.rebuild(library, &mut changes);
         changes
     }
 
@@ -268,6 +281,7 @@ impl Tree {
         let library = asset.library;
         let mut changes = Changes::default();
         let node = AssetNode::new(asset, kept, Some(at));
+        let keeps_its_place = self.is_alone(library, ino, &node.wanted);
         for directory in self.directories.values_mut() {
             directory.locals.retain(|other| *other != ino);
         }
@@ -280,10 +294,35 @@ impl Tree {
                 };
                 known.wanted = wanted_name(&known.asset, &known.kept);
             }
-            None => self.become_asset(ino, node, at),
+            None => {
+                self.become_asset(ino, node, at);
+                if keeps_its_place {
+                    self.link(ino);
+                    return changes;
+                }
+            }
         }
         self.rebuild(library, &mut changes);
         changes
+    }
+
+    /// Whether a file has this name and no other asks for it, so that no name changes when its
+    /// rank among those of its name does.
+    fn is_alone(&self, library: Library, ino: u64, name: &str) -> bool {
+        let Some(directory) = self.directories.get(&library) else {
+            return false;
+        };
+        let locals = directory.locals.iter().filter(|other| **other != ino);
+        let mut locals = locals.filter_map(|other| local_of(&self.files, *other));
+        directory.lookup(name) == Some(ino)
+            && locals.all(|other| other.name != name)
+            && self.assets(library).all(|other| &*other.wanted != name)
+    }
+
+    fn link(&mut self, ino: u64) {
+        if let Some(held) = self.files.get_mut(&ino) {
+            held.linked = true;
+        }
     }
 
     fn become_asset(&mut self, ino: u64, node: AssetNode, at: Instant) {

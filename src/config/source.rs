@@ -33,6 +33,7 @@ pub enum Key {
 }
 
 impl Key {
+    /// Every setting.
     pub const ALL: [Key; 16] = [
         Key::UseapiToken,
         Key::RunflowToken,
@@ -67,6 +68,7 @@ impl Key {
         format!("--{}", self.name().replace('_', "-"))
     }
 
+    /// Whether the value is a secret, which never comes from a flag.
     pub fn is_token(self) -> bool {
         matches!(self, Key::UseapiToken | Key::RunflowToken)
     }
@@ -161,6 +163,7 @@ pub struct ConfigFile {
     pub presence: Presence,
 }
 
+/// The config file that a flag or the environment names, else the usual one.
 pub fn config_file(
     flags: &Settings,
     environment: &Environment<'_>,

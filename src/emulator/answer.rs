@@ -58,6 +58,7 @@ impl From<Refused> for Answer {
 }
 
 impl Answer {
+    /// An answer with this body.
     pub fn of(status: u16, content_type: &str, content: Content) -> Self {
         let mut answer = Self {
             status,
@@ -72,17 +73,20 @@ impl Answer {
         answer
     }
 
+    /// An answer without a body.
     pub fn empty(status: u16) -> Self {
         let mut answer = Self::of(status, "", Content::stored(Bytes::new()));
         answer.headers.clear();
         answer
     }
 
+    /// An answer of JSON.
     pub fn json(status: u16, page: &Value) -> Self {
         let content = Content::stored(page.to_string());
         Self::of(status, "application/json; charset=utf-8", content)
     }
 
+    /// A gateway's error page.
     pub fn html(status: u16) -> Self {
         let page = format!(
             "<!DOCTYPE html>\n<html><head><title>{status}</title></head>\
@@ -127,6 +131,7 @@ impl Answer {
         }
     }
 
+    /// The same answer with one more header.
     pub fn with(mut self, name: HeaderName, value: &str) -> Self {
         self.set(name, value);
         self

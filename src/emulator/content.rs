@@ -36,6 +36,7 @@ enum Kind {
 }
 
 impl Content {
+    /// These very bytes.
     pub fn stored(bytes: impl Into<Bytes>) -> Self {
         Self(Kind::Stored(bytes.into()))
     }

@@ -169,6 +169,7 @@ impl Fault {
         self
     }
 
+    /// Ends the description with what happens.
     pub fn does(mut self, effect: Effect) -> Self {
         self.effect = effect;
         self
@@ -207,10 +208,12 @@ impl Faults {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Sets a fault after those that are set.
     pub fn add(&self, fault: Fault) {
         self.lock().push(fault);
     }
 
+    /// Forgets every fault.
     pub fn clear(&self) {
         self.lock().clear();
     }
@@ -220,6 +223,7 @@ impl Faults {
         self.lock().iter().map(|fault| fault.hits).sum()
     }
 
+    /// What happens to a request: the effect that decides, and all delays.
     pub fn plan(&self, host: HostKind, method: &Method, path_and_query: &str) -> Plan {
         let mut plan = Plan::default();
         for fault in self.lock().iter_mut() {

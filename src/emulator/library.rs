@@ -84,6 +84,7 @@ impl Library {
         library
     }
 
+    /// The present revision of the object at a path.
     pub fn object(&self, path: &str) -> Option<Arc<Object>> {
         self.objects.get(path).map(Arc::clone)
     }
@@ -93,6 +94,7 @@ impl Library {
         self.objects.get(path).map_or(0, |o| o.content.len())
     }
 
+    /// Adds an asset; its id.
     pub fn add_runway(&mut self, asset: RunwayAsset, now: SystemTime) -> String {
         let name = asset.name.clone().unwrap_or_default();
         let (created_at, id) = (asset.created_at.unwrap_or(now), asset.id.clone());
@@ -101,6 +103,7 @@ impl Library {
         insert_in_order(&mut self.runway, held)
     }
 
+    /// Adds an asset; its id.
     pub fn add_ltx(&mut self, asset: LtxAsset, now: SystemTime) -> String {
         let (created_at, id) = (asset.created_at.unwrap_or(now), asset.id.clone());
         let content = (asset.content.clone(), asset.mime_type.clone());
@@ -108,6 +111,7 @@ impl Library {
         insert_in_order(&mut self.ltx, held)
     }
 
+    /// Adds an asset; its id.
     pub fn add_runflow(&mut self, asset: RunflowAsset, now: SystemTime) -> String {
         let name = asset.name.clone().unwrap_or_default();
         let (created_at, id) = (asset.created_at.unwrap_or(now), asset.id.clone());

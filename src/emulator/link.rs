@@ -266,6 +266,7 @@ impl Drop for Simulated {
 pub(super) struct Cutter(Arc<AtomicBool>);
 
 impl Cutter {
+    /// Closes the connection once what is written has gone out.
     pub fn cut_when_flushed(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
+    /// Takes a query apart; refuses unknown and repeated parameters.
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         let mut parameters = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
@@ -25,10 +26,12 @@ impl Query {
         Ok(Self(parameters))
     }
 
+    /// The value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The value of a parameter that must be there and not empty.
     pub fn required(&self, name: &str) -> Result<&str, String> {
         self.get(name)
             .filter(|value| !value.is_empty())
@@ -51,6 +54,7 @@ impl Query {
             })
     }
 
+    /// The value of a parameter; refuses others than `values`.
     pub fn one_of(&self, name: &str, values: &[&str]) -> Result<Option<&str>, String> {
         match self.get(name) {
             Some(value) if !values.contains(&value) => Err(format!(

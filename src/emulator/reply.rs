@@ -72,6 +72,7 @@ impl Reply {
         self.cut_after = Some((bytes, cutter));
     }
 
+    /// Holds the body to so many bytes a second.
     pub fn pace(&mut self, bytes_per_s: u64) {
         let started = Instant::now();
         self.pace = Some(Pace {

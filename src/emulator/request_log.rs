@@ -66,10 +66,12 @@ impl Entry {
         }
     }
 
+    /// Notes the status that the answer begins with.
     pub fn answered(&self, status: u16) {
         self.status.store(status, Ordering::Relaxed);
     }
 
+    /// Counts bytes of the body handed to the connection.
     pub fn sent(&self, bytes: u64) {
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -92,6 +94,7 @@ impl RequestLog {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Notes a request as it arrives.
     pub fn begin(&self, request: LoggedRequest) -> Arc<Entry> {
         let entry = Arc::new(Entry::new(request));
         let mut entries = self.lock();
@@ -106,6 +109,7 @@ impl RequestLog {
         self.lock().iter().map(|entry| entry.snapshot()).collect()
     }
 
+    /// Begins anew.
     pub fn clear(&self) {
         self.lock().clear();
     }

@@ -26,6 +26,7 @@ impl SampleFile {
 
 macro_rules! sample {
     ($constant:ident, $name:literal, $mime_type:literal) => {
+        /// A file of the sample library.
         pub const $constant: SampleFile = SampleFile {
             name: $name,
             mime_type: $mime_type,

@@ -63,6 +63,7 @@ impl Manner {
         format!("/{}/{object_id}/{safe}", self.bucket())
     }
 
+    /// The manner of the bucket that a path is in.
     pub fn of_path(path: &str) -> Option<Manner> {
         let bucket = path.strip_prefix('/')?.split('/').next()?;
         Self::ALL.into_iter().find(|m| m.bucket() == bucket)

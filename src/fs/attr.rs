@@ -4,10 +4,14 @@ use std::time::{Duration, SystemTime};
 
 /// Permission bits of a directory that takes files, of one that doesn't, and of files alike.
 pub const WRITABLE_DIRECTORY: u16 = 0o755;
+/// Permission bits of a directory that takes none.
 pub const READ_ONLY_DIRECTORY: u16 = 0o555;
+/// Permission bits of a file in a directory that takes files.
 pub const WRITABLE_FILE: u16 = 0o644;
+/// Permission bits of any other file.
 pub const READ_ONLY_FILE: u16 = 0o444;
 
+/// What stands behind a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Directory,

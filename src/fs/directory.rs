@@ -22,6 +22,7 @@ pub(super) struct DirHandle {
 }
 
 impl LibraryFs {
+    /// A handle for reading a directory; its entries are asked for by [`Self::readdir`].
     pub fn opendir(&self, ino: u64) -> Result<u64, FsError> {
         match self.place(ino) {
             Some(Place::File) => Err(FsError::NotDirectory),
@@ -63,6 +64,7 @@ impl LibraryFs {
         );
     }
 
+    /// Ends a handle of [`Self::opendir`].
     pub fn releasedir(&self, fh: u64) {
         self.directories.remove(fh);
     }

@@ -21,6 +21,7 @@ impl<T> Default for Handles<T> {
 }
 
 impl<T> Handles<T> {
+    /// Keeps `handle` under a new number.
     pub fn insert(&self, handle: T) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.write().unwrap_or_else(|e| e.into_inner());
@@ -28,11 +29,13 @@ impl<T> Handles<T> {
         number
     }
 
+    /// What is open under `number`.
     pub fn get(&self, number: u64) -> Option<Arc<T>> {
         let open = self.open.read().unwrap_or_else(|e| e.into_inner());
         open.get(&number).cloned()
     }
 
+    /// Ends `number`; who still has the handle goes on with it.
     pub fn remove(&self, number: u64) -> Option<Arc<T>> {
         let mut open = self.open.write().unwrap_or_else(|e| e.into_inner());
         open.remove(&number)

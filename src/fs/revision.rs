@@ -70,6 +70,7 @@ impl Revision {
         self.superseded.load(Ordering::Acquire)
     }
 
+    /// Counts a handle.
     pub fn opened(&self) {
         self.handles.fetch_add(1, Ordering::AcqRel);
     }

@@ -21,6 +21,7 @@ pub struct KernelNotifier {
 }
 
 impl KernelNotifier {
+    /// Starts the thread that tells the kernel; it ends with the notifier.
     pub fn start(notifier: Notifier) -> std::io::Result<Self> {
         let (orders, queue) = mpsc::channel::<Order>();
         thread::Builder::new()

@@ -190,6 +190,7 @@ impl Answer {
         &self.host
     }
 
+    /// An answer of this host that can't be used.
     pub fn malformed(&self, what: &str) -> TransportError {
         TransportError::Malformed {
             host: self.host.clone(),
@@ -197,6 +198,7 @@ impl Answer {
         }
     }
 
+    /// A body of this host that ended early or came out of step.
     pub fn broken(&self, reason: &str) -> TransportError {
         TransportError::Broken {
             host: self.host.clone(),

@@ -132,6 +132,7 @@ impl UrlPolicy {
         }
     }
 
+    /// Refuses a URL that must not be asked.
     pub fn check(&self, url: &Url) -> Result<(), UrlError> {
         match url.scheme() {
             "https" => {}

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Why nothing was mounted, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     #[error(

@@ -203,6 +203,7 @@ mod demo {
         }
     }
 
+    /// Starts the services and builds the stack over them.
     pub fn build(config: &Config) -> anyhow::Result<LibraryStack> {
         let emulator = Emulator::with_sample_library(EmulatorConfig::default())?;
         let name = format!("demo-{}", uuid::Uuid::new_v4());

@@ -94,6 +94,7 @@ pub struct Oddities {
 }
 
 impl Oddities {
+    /// Counts an asset that can't be told from others.
     pub fn without_identity(&mut self) {
         self.without_identity += 1;
     }
@@ -115,6 +116,7 @@ impl Oddities {
         }
     }
 
+    /// Tells the log what was odd, once.
     pub fn warn(&self, library: Library, told: &Told) {
         if self.without_identity > 0 {
             told.warn_once(format!(

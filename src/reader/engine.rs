@@ -90,6 +90,7 @@ impl Engine {
         self.clock.monotonic()
     }
 
+    /// The lane of a service.
     pub fn lane(&self, service: Service) -> &Lane {
         match service {
             Service::Runway => &self.lanes[0],
@@ -98,6 +99,7 @@ impl Engine {
         }
     }
 
+    /// The cache of one revision.
     pub fn shelf(&self, file: &RemoteFile) -> Shelf<'_> {
         Shelf {
             cache: &self.cache,
@@ -117,6 +119,7 @@ impl Engine {
         self.files.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// See [`super::AssetReader::remote_file`].
     pub fn remote_file(
         &self,
         key: AssetKey,
@@ -310,6 +313,7 @@ impl Engine {
         }
     }
 
+    /// See [`super::AssetReader::close`].
     pub fn close(&self, file: &RemoteFile) {
         let mut state = file.lock();
         state.windows.clear();

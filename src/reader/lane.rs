@@ -75,6 +75,7 @@ impl Lane {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Lets a read go on, or puts it in the line.
     pub fn admit(&self, read: Queued) -> Admission {
         let mut state = self.lock();
         if state.closed {

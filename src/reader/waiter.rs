@@ -51,6 +51,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Adds an answer, to be sent once no lock is held.
     pub fn push(&mut self, reply: Reply, result: Result<Bytes, ReadError>) {
         self.answers.push((reply, result));
     }
@@ -114,6 +115,7 @@ impl Waiter {
         self.joined.is_empty()
     }
 
+    /// Whether it still misses any byte of `range`.
     pub fn waits_for(&self, range: &ByteRange) -> bool {
         self.missing
             .iter()

@@ -319,6 +319,7 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// After so long without a read, a holder's share is free for others.
     pub const IDLE: Duration = Duration::from_secs(5);
 
     pub fn new(total: u64) -> Self {

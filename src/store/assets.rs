@@ -66,6 +66,7 @@ const COLUMNS: &str = "service, asset_id, ino, display_name, service_name, mtime
                        mode, sha256, size_bytes, sequence, local_copy";
 
 impl Store {
+    /// What is kept of one asset.
     pub fn asset_meta(
         &self,
         service: Service,

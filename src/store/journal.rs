@@ -100,6 +100,7 @@ impl Store {
         })
     }
 
+    /// The entry of one staged file, with its attempt.
     pub fn journal_entry(&self, id: Uuid) -> Result<Option<JournalEntry>, StoreError> {
         self.read(|db| {
             db.prepare_cached(&format!("SELECT {COLUMNS} FROM uploads WHERE id = ?1"))?

@@ -1,7 +1,7 @@
 //! One directory of assets: its last listing, what stands beside it, and the names of both.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::{Changes, LISTING_LAG};
@@ -26,7 +26,8 @@ pub(super) struct Directory {
     deleted: HashMap<AssetId, Instant>,
     names: BTreeMap<Arc<str>, u64>,
     by_ino: HashMap<u64, Arc<str>>,
-    snapshot: Option<Arc<[DirEntry]>>,
+    /// Made when it is asked for after a change.
+    snapshot: OnceLock<Arc<[DirEntry]>>,
 }
 
 impl Directory {
@@ -44,10 +45,22 @@ impl Directory {
 
     /// Sorted by name, so that a copy of the directory walks it in the order people see.
     pub(super) fn entries(&self) -> Arc<[DirEntry]> {
-        match &self.snapshot {
-            Some(snapshot) => Arc::clone(snapshot),
-            None => Arc::from([]),
-        }
+        let entry = |(name, ino): (&Arc<str>, &u64)| DirEntry {
+            ino: *ino,
+            name: Arc::clone(name),
+        };
+        let snapshot = self
+            .snapshot
+            .get_or_init(|| self.names.iter().map(entry).collect());
+        Arc::clone(snapshot)
+    }
+
+    /// Adds an entry whose name nobody has: no other name changes by it.
+    pub(super) fn add_entry(&mut self, name: &str, ino: u64) {
+        let name: Arc<str> = name.into();
+        self.by_ino.insert(ino, Arc::clone(&name));
+        self.names.insert(name, ino);
+        self.snapshot.take();
     }
 
     /// Every asset once: listed ones, then those beside the listing.
@@ -99,7 +112,7 @@ impl Directory {
     ) -> Vec<u64> {
         let names: BTreeMap<Arc<str>, u64> =
             entries.map(|(name, ino)| (Arc::from(name), ino)).collect();
-        if names == self.names && self.snapshot.is_some() {
+        if names == self.names {
             return Vec::new();
         }
         changes.directory = true;
@@ -114,11 +127,7 @@ impl Directory {
             .collect();
         let gone = |ino: &&u64| !by_ino.contains_key(*ino);
         let unlinked = self.by_ino.keys().filter(gone).copied().collect();
-        let entry = |(name, ino): (&Arc<str>, &u64)| DirEntry {
-            ino: *ino,
-            name: Arc::clone(name),
-        };
-        self.snapshot = Some(names.iter().map(entry).collect());
+        self.snapshot.take();
         self.names = names;
         self.by_ino = by_ino;
         unlinked

@@ -115,6 +115,7 @@ pub struct LocalNode {
     pub sequence: u64,
 }
 
+/// What stands behind a file's number.
 #[derive(Debug, Clone)]
 pub enum Node {
     Asset(Box<AssetNode>),

@@ -287,4 +287,35 @@ fn assets_are_found_by_any_name_that_is_meant() {
         .ids_named(VIDEO, |name| name.to_lowercase().starts_with('x'));
     found.sort();
     assert_eq!(found, [AssetId::new("a"), AssetId::new("b")]);
+
+/// Names every file anew, which must change nothing.
+fn assert_named_as_from_scratch(garden: &mut Garden) {
+    let mut changes = Changes::default();
+    garden.tree.rebuild(VIDEO, &mut changes);
+    assert_eq!(changes, Changes::default());
+}
+
+#[test]
+fn a_file_that_comes_and_becomes_an_asset_leaves_the_names_as_from_scratch() {
+    let mut garden = Garden::new();
+    let listed = [
+        clip("aaaaaaaa-1", "a.mp4", 1),
+        clip("bbbbbbbb-2", "a.mp4", 2),
+        clip("cccccccc-3", "c.mp4", 3),
+    ];
+    garden.list(0, &listed);
+    let names = ["new.mp4", "a.mp4", "a (aaaaaaaa).mp4", "c.mp4", "c.mp4"];
+    for (n, name) in (0u64..).zip(names) {
+        garden.tree.add_local(5_000 + n, local(name, n));
+        assert_named_as_from_scratch(&mut garden);
+    }
+    for (n, name) in (0u64..).zip(names) {
+        let at = garden.at(1);
+        let asset = clip(&format!("dddddddd-{n}"), name, 10 + n);
+        garden.tree.promote(5_000 + n, asset, Kept::default(), at);
+        assert_named_as_from_scratch(&mut garden);
+        assert!(garden.tree.is_linked(5_000 + n));
+    }
+    let standing = garden.tree.entries(VIDEO).len();
+    assert_eq!(standing, listed.len() + names.len());
 }
