@@ -3,6 +3,7 @@
 use super::world::*;
 use crate::emulator::{Content, Effect, Fault, HostKind, LtxAsset};
 use crate::fs::{FsError, Library, SetAttr};
+use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 fn deleting() -> World {
@@ -15,6 +16,7 @@ fn deleting() -> World {
 fn write_back() -> World {
     World::with(Settings {
         write_back: true,
+        rename_wait: Duration::ZERO,
         ..Settings::default()
     })
 }
@@ -171,6 +173,52 @@ fn a_file_that_waits_can_be_renamed_and_arrives_under_the_new_name() {
     assert_eq!(world.ls(VIDEO).unwrap(), ["b.mp4"]);
     assert_eq!(world.at_service("b.mp4").unwrap(), b"bytes");
     assert_eq!(world.at_service("a.mp4"), None);
+}
+
+#[test]
+fn a_rename_that_starts_an_upload_does_not_wait_for_ever_and_the_file_arrives() {
+    let world = World::with(Settings {
+        rename_wait: Duration::from_millis(1),
+        ..Settings::default()
+    });
+    world.copy_in(VIDEO, ".a.mp4.Ab12Cd", b"bytes").unwrap();
+    world.uploads.pause();
+    world.rename_now(".a.mp4.Ab12Cd", "a.mp4").unwrap();
+    assert_eq!(world.at_service("a.mp4"), None);
+    world.uploads.resume();
+    world.drain();
+    assert_eq!(world.at_service("a.mp4").unwrap(), b"bytes");
+}
+
+#[test]
+fn a_rename_reports_an_upload_that_is_refused_meanwhile() {
+    let world = World::new();
+    world.copy_in(VIDEO, ".a.mp4.Ab12Cd", b"bytes").unwrap();
+    let post = Fault::at(HostKind::Useapi).method("POST");
+    world.emulator.add_fault(post.does(Effect::status(422)));
+    let renamed = world.rename_now(".a.mp4.Ab12Cd", "a.mp4");
+    assert!(matches!(renamed, Err(FsError::Io(_))), "{renamed:?}");
+    assert_eq!(
+        world.cat(VIDEO, "a.mp4").unwrap(),
+        b"bytes",
+        "it stays readable"
+    );
+}
+
+#[test]
+fn setting_the_upload_state_to_retry_sends_what_was_given_up() {
+    let world = World::new();
+    let post = Fault::at(HostKind::Useapi).method("POST");
+    world.emulator.add_fault(post.does(Effect::status(422)));
+    world.copy_in(VIDEO, "a.mp4", b"bytes").unwrap_err();
+    world.emulator.clear_faults();
+    let state = OsStr::new("user.reelfs.upload");
+    let root = crate::tree::inode::ROOT;
+    let set = |value: &[u8]| world.setxattr(root, state, value);
+    assert!(matches!(set(b"done"), Err(FsError::Invalid(_))));
+    set(b"retry").unwrap();
+    world.drain();
+    assert_eq!(world.at_service("a.mp4").unwrap(), b"bytes");
 }
 
 #[test]

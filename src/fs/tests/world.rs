@@ -40,6 +40,7 @@ pub struct Settings {
     pub allow_delete: bool,
     pub read_only: bool,
     pub write_back: bool,
+    pub rename_wait: Duration,
     pub total: Duration,
 }
 
@@ -49,6 +50,7 @@ impl Default for Settings {
             allow_delete: false,
             read_only: false,
             write_back: false,
+            rename_wait: HANG,
             total: Duration::from_secs(8),
         }
     }
@@ -196,11 +198,7 @@ impl World {
         let options = Options {
             read_only: settings.read_only,
             allow_delete: settings.allow_delete,
-            rename_wait: if settings.write_back {
-                Duration::ZERO
-            } else {
-                HANG
-            },
+            rename_wait: settings.rename_wait,
             state_dir: state_dir.path().to_path_buf(),
         };
         let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options);
