@@ -53,7 +53,10 @@ impl LibraryFs {
                 }
                 _ => {}
             },
-            _ => log::info!("{} uploads are tried again", uploads.retry_failed()),
+            _ => {
+                let count = uploads.retry_failed();
+                log::info!("{count} uploads are tried again");
+            }
         }
         Ok(())
     }
