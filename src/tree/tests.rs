@@ -287,6 +287,7 @@ fn assets_are_found_by_any_name_that_is_meant() {
         .ids_named(VIDEO, |name| name.to_lowercase().starts_with('x'));
     found.sort();
     assert_eq!(found, [AssetId::new("a"), AssetId::new("b")]);
+}
 
 /// Names every file anew, which must change nothing.
 fn assert_named_as_from_scratch(garden: &mut Garden) {
