@@ -8,6 +8,7 @@
 //! are leaves: none is held while another is taken, and none while a closure, the reader, the
 //! store or the uploads are called.
 
+mod accept;
 pub mod attr;
 mod catalog;
 mod change;

@@ -2,6 +2,7 @@
 //! but what the protocol asks of it: flags, lifetimes and which requests may wait (`parking`).
 
 pub mod errno;
+mod negotiate;
 mod notify;
 pub mod parking;
 mod process;
@@ -14,10 +15,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, KernelConfig, LockOwner,
+    OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr};
@@ -28,22 +29,6 @@ pub use reply::Owner;
 use reply::{
     BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, moment, open_flags, unknown_attr,
 };
-
-/// The kernel's largest request: 256 pages of 4 KiB. It bounds reads too.
-const MAX_REQUEST_BYTES: u32 = 256 * 4096;
-/// Requests that the kernel lets wait at once before it makes readers queue: at least 12 are
-/// needed to keep parallel readers busy, more than 64 gained nothing.
-const MAX_BACKGROUND: u16 = 64;
-
-/// Capabilities worth having, each where the kernel knows it.
-const CAPABILITIES: [InitFlags; 6] = [
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
-];
 
 /// The file system as fuser serves it.
 pub struct FuseAdapter {
@@ -76,18 +61,7 @@ fn thread_group(req: &Request) -> u32 {
 
 impl Filesystem for FuseAdapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for capability in CAPABILITIES {
-            // One at a time: a set with one bit that the kernel lacks is refused whole.
-            if config.add_capabilities(capability).is_err() {
-                log::debug!("the kernel lacks {capability:?}");
-            }
-        }
-        if let Err(most) = config.set_max_write(MAX_REQUEST_BYTES) {
-            let _ = config.set_max_write(most);
-        }
-        if let Err(most) = config.set_max_background(MAX_BACKGROUND) {
-            let _ = config.set_max_background(most);
-        }
+        negotiate::settle(config);
         Ok(())
     }
 

@@ -109,7 +109,7 @@ fn end_of_item(lines: &[&str], mut at: usize) -> usize {
     }
     let own = indent(first);
     let closes = |line: &&str| indent(line) == own && line.trim_start().starts_with('}');
-    let rest = lines[at + 1..].iter().position(|line| closes(line));
+    let rest = lines[at + 1..].iter().position(closes);
     rest.map_or(lines.len(), |rest| at + rest + 2)
 }
 

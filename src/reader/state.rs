@@ -70,6 +70,7 @@ impl FileState {
         }
     }
 
+    /// The stream of this number, if it is still there.
     pub fn stream(&mut self, id: u64) -> Option<&mut Stream> {
         self.streams.iter_mut().find(|stream| stream.id == id)
     }

@@ -23,14 +23,17 @@ impl Shelf<'_> {
         self.cache.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// The cached parts of a range.
     pub fn pieces(&self, range: &ByteRange, touch: Touch) -> Vec<Piece> {
         self.lock().pieces(self.revision, range, touch)
     }
 
+    /// Promises memory to a buffer.
     pub fn reserve(&self, bytes: u64) {
         self.lock().reserve(bytes);
     }
 
+    /// Takes such a promise back.
     pub fn release(&self, bytes: u64) {
         self.lock().release(bytes);
     }
@@ -123,6 +126,7 @@ impl Stream {
         ByteRange::at(self.block_start, self.block_len)
     }
 
+    /// Begins the next block where none is open.
     pub fn open_block(&mut self, shelf: Shelf<'_>) {
         if self.block_len == 0 {
             let slot_end = (self.block_start / SLOT_BYTES + 1) * SLOT_BYTES;

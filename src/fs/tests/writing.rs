@@ -396,13 +396,11 @@ fn the_times_and_mode_that_the_copier_set_go_with_the_asset() {
     };
     world.setattr_now(ino, Some(fh), set).unwrap();
     world.close_now(fh).unwrap();
-    for world in [world] {
-        let shown = world.lookup_now(VIDEO, "a.mp4").unwrap();
-        assert_eq!((shown.mtime, shown.mode), (old, 0o600));
-        let world = world.remount();
-        let shown = world.lookup_now(VIDEO, "a.mp4").unwrap();
-        assert_eq!((shown.mtime, shown.mode), (old, 0o600));
-    }
+    let shown = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert_eq!((shown.mtime, shown.mode), (old, 0o600));
+    let world = world.remount();
+    let shown = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert_eq!((shown.mtime, shown.mode), (old, 0o600));
 }
 
 #[test]
