@@ -7,7 +7,8 @@
 //! one whole or not at all; while a service is unwell, the older one stands in for up to
 //! [`listing::MAX_STALE`], with a warning.
 //!
-//! Locks: `state` alone, never held while a provider, the store, the kernel or a closure is called.
+//! Locks: `writing` before `state`; `state` is never held while a provider, the store, the kernel or
+//! a closure is called.
 
 pub(in crate::fs) mod listing;
 mod runflow;
@@ -41,6 +42,8 @@ pub struct Catalog {
     services: HashMap<Service, Behind>,
     store: Arc<Store>,
     kernel: OnceLock<Arc<dyn KernelCache>>,
+    /// Held while what was learnt is stored, so that a shutdown waits for it.
+    writing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -94,6 +97,7 @@ impl Catalog {
             services: providers.into_iter().map(behind).collect(),
             store,
             kernel: OnceLock::new(),
+            writing: Mutex::new(()),
             state: Mutex::new(state),
         });
         catalog.recall_runflow();
@@ -183,18 +187,31 @@ impl Catalog {
     /// Stores what was learnt, and what is learnt meanwhile: one transaction for many.
     fn store_learnt(&self, service: Service) {
         loop {
-            let batch = {
-                let mut state = self.lock();
-                let batch = state.unstored.remove(&service).unwrap_or_default();
-                if batch.is_empty() {
-                    state.storing.remove(&service);
-                    return;
-                }
-                batch
-            };
-            if let Err(error) = self.store.put_object_infos(service, &batch) {
-                log::warn!("{service}: sizes can't be remembered: {error}");
+            self.store_batch(service);
+            let mut state = self.lock();
+            if state.unstored.get(&service).is_none_or(Vec::is_empty) {
+                state.storing.remove(&service);
+                return;
             }
+        }
+    }
+
+    /// Stores what was learnt before this call, also what a worker is storing, before it returns:
+    /// what the next mount would else have to learn again.
+    pub fn store_all_learnt(&self) {
+        for service in self.services.keys() {
+            self.store_batch(*service);
+        }
+    }
+
+    fn store_batch(&self, service: Service) {
+        let _writing = self.writing.lock().unwrap_or_else(|e| e.into_inner());
+        let batch = self.lock().unstored.remove(&service).unwrap_or_default();
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.put_object_infos(service, &batch) {
+            log::warn!("{service}: sizes can't be remembered: {error}");
         }
     }
 

@@ -169,10 +169,12 @@ impl Stack for LibraryStack {
     }
 
     fn shutdown(&self, timeout: Duration) -> Vec<String> {
-        match &self.uploads {
+        let remaining = match &self.uploads {
             Some(uploads) => uploads.drain(timeout),
             None => Vec::new(),
-        }
+        };
+        self.fs.catalog().store_all_learnt();
+        remaining
     }
 }
 

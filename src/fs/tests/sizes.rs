@@ -122,3 +122,17 @@ fn a_mounts_own_files_are_among_the_known_attributes() {
         .collect();
     assert_eq!(sizes, [5, 13]);
 }
+
+#[test]
+fn what_was_learnt_is_stored_before_a_shutdown_ends() {
+    let world = World::new();
+    for n in 0..20 {
+        let asset = LtxAsset::new("video/mp4", text("bytes"));
+        let id = world.emulator.add_ltx(asset);
+        world.let_listings_age();
+        world
+            .lookup_now(Library::LtxVideos, &format!("{id}.mp4"))
+            .unwrap();
+        assert_eq!(world.size_after_shutdown(&id), Some(5), "asset {n}");
+    }
+}

@@ -18,10 +18,10 @@ use crate::emulator::{
     Content, Effect, Emulator, EmulatorConfig, Fault, HostKind, LoggedRequest, RunwayAsset,
 };
 use crate::http::{ApiClient, ApiToken, Deadlines};
-use crate::provider::Provider;
 use crate::provider::ltx::LtxProvider;
 use crate::provider::runflow::RunflowProvider;
 use crate::provider::runway::RunwayProvider;
+use crate::provider::{AssetId, Provider};
 use crate::reader::ReaderConfig;
 use crate::store::Store;
 use crate::upload::UploadConfig;
@@ -268,6 +268,15 @@ impl World {
         self.requests(|r| {
             r.method == "GET" && r.path_and_query.contains(&wanted) && whole(&r.path_and_query)
         })
+    }
+
+    /// What a next mount would know of an LTX asset's size if this one ended now.
+    pub fn size_after_shutdown(&self, id: &str) -> Option<u64> {
+        let (catalog, id) = (self.fs.catalog(), AssetId::new(id));
+        catalog.store_all_learnt();
+        let ids = std::slice::from_ref(&id);
+        let stored = catalog.store().object_infos(Service::Ltx, ids).unwrap();
+        stored.get(&id).map(|object| object.size_bytes)
     }
 
     pub fn asset_requests(&self) -> usize {
