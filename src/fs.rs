@@ -4,17 +4,19 @@
 //!
 //! How they fail: with an [`FsError`], one kind for each errno.
 //!
-//! Lock order: `Catalog::state`, `local`, `overlays`, `Revisions::current` and the handle tables
+//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current` and the handle tables
 //! are leaves: none is held while another is taken, and none while a closure, the reader, the
 //! store or the uploads are called.
 
 mod accept;
+mod ahead;
 pub mod attr;
 mod catalog;
 mod change;
 mod copy_up;
 mod directory;
 pub mod error;
+mod follow;
 mod handles;
 pub mod kernel;
 mod learn;
@@ -108,6 +110,7 @@ pub struct LibraryFs {
     /// Assets opened for writing: what is written so far, shown until the handle is closed.
     overlays: Mutex<HashMap<u64, Arc<StagedFile>>>,
     read_directories: Mutex<HashMap<Library, Instant>>,
+    follows: Mutex<HashMap<Library, follow::Follow>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
     /// Order of local files and uploads; see [`LocalNode::sequence`].
@@ -136,6 +139,7 @@ impl LibraryFs {
             staged: Mutex::new(HashMap::new()),
             overlays: Mutex::new(HashMap::new()),
             read_directories: Mutex::new(HashMap::new()),
+            follows: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
         })
     }

@@ -130,6 +130,15 @@ pub struct ReaderConfig {
     pub deadlines: Deadlines,
 }
 
+/// What became of a wish to fetch ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefetch {
+    /// It is there, on its way, or can't be had ahead.
+    Taken,
+    /// Enough is on its way already; ask again later.
+    Refused,
+}
+
 /// Counts since the reader was made, and what it holds now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReaderStats {
@@ -252,6 +261,19 @@ impl AssetReader {
     /// that still wait are served.
     pub fn close(&self, file: &Arc<RemoteFile>) {
         self.owner.engine.close(file);
+    }
+
+    /// Fetches `range` into the cache, for a read that is to come, behind all reads that wait.
+    /// Bytes that are cached or on their way are not asked for again, and a read that comes
+    /// meanwhile shares them. Never blocks, and fails silently: then the read itself asks.
+    pub fn prefetch(&self, file: &Arc<RemoteFile>, range: ByteRange) -> Prefetch {
+        let range = range.clamp_to(file.size_bytes);
+        self.owner.engine.prefetch(file, range)
+    }
+
+    /// The memory that blocks may take.
+    pub fn cache_bytes(&self) -> u64 {
+        self.owner.engine.cache_bytes
     }
 
     pub fn stats(&self) -> ReaderStats {

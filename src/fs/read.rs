@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::ahead::Progress;
 use super::local::LocalBytes;
 use super::revision::{Claim, Found, Revision};
 use super::write::{Target, WriteHandle};
@@ -17,6 +18,7 @@ pub(super) enum FileHandle {
     Asset {
         ino: u64,
         revision: Arc<Revision>,
+        progress: Progress,
     },
     /// Reads what this machine has.
     Local(LocalBytes),
@@ -55,6 +57,11 @@ impl LibraryFs {
             Some(_) => return done(Err(FsError::IsDirectory)),
             None => return done(Err(FsError::NotFound)),
         }
+        self.open_file(ino, done);
+        self.fetch_next_files(ino);
+    }
+
+    fn open_file(self: &Arc<Self>, ino: u64, done: Done<Opened>) {
         if let Some(bytes) = self.local_bytes(ino) {
             let fh = self.files.insert(FileHandle::Local(bytes));
             return done(Ok(Opened::for_reading(fh, true)));
@@ -79,8 +86,16 @@ impl LibraryFs {
             return done(Err(FsError::BadHandle));
         };
         match &*handle {
-            FileHandle::Asset { ino, revision } => {
+            FileHandle::Asset {
+                ino,
+                revision,
+                progress,
+            } => {
                 self.read_asset(*ino, Arc::clone(revision), offset, len, done);
+                if let Some(tail) = progress.on_read(offset, len) {
+                    // Refused where much is under way: it is fetched when it is read.
+                    self.reader.prefetch(&revision.file, tail);
+                }
             }
             FileHandle::Local(bytes) => done(bytes.read(offset, len)),
             FileHandle::Write(writing) => match writing.target() {
@@ -150,7 +165,7 @@ impl LibraryFs {
 
     fn open_asset(self: &Arc<Self>, ino: u64, key: AssetKey, claim: Claim, done: Done<Opened>) {
         match self.revisions.find(ino, claim) {
-            Found::Current(revision) => done(Ok(self.opened_asset(ino, revision, true))),
+            Found::Current(revision) => done(Ok(self.opened_asset(ino, revision))),
             Found::Unknown => done(Ok(self.open_new_revision(ino, key, claim))),
             Found::Suspect(revision) => {
                 let fs = Arc::clone(self);
@@ -160,7 +175,7 @@ impl LibraryFs {
                     Box::new(move |probed| match probed {
                         Ok(info) if revision.matches(&info) => {
                             revision.confirm(claim);
-                            done(Ok(fs.opened_asset(ino, revision, true)));
+                            done(Ok(fs.opened_asset(ino, revision)));
                         }
                         Ok(info) => {
                             fs.supersede(ino, &revision, &info);
@@ -178,18 +193,22 @@ impl LibraryFs {
     }
 
     fn open_new_revision(&self, ino: u64, key: AssetKey, claim: Claim) -> Opened {
+        let revision = self.new_revision(ino, key, claim);
+        self.opened_asset(ino, revision)
+    }
+
+    pub(super) fn new_revision(&self, ino: u64, key: AssetKey, claim: Claim) -> Arc<Revision> {
         let known_etag = self.catalog.lock().tree.asset(ino).and_then(|node| {
             let info = node.learned.as_ref()?;
             info.etag.clone()
         });
         let file = self.reader.remote_file(key, claim.size_bytes, known_etag);
-        let revision = self.revisions.install(ino, claim, file);
-        self.opened_asset(ino, revision, false)
+        self.revisions.install(ino, claim, file)
     }
 
-    fn opened_asset(&self, ino: u64, revision: Arc<Revision>, keep_cache: bool) -> Opened {
-        revision.opened();
-        let fh = self.files.insert(FileHandle::Asset { ino, revision });
+    fn opened_asset(&self, ino: u64, revision: Arc<Revision>) -> Opened {
+        let keep_cache = revision.opened();
+        let fh = self.files.insert(FileHandle::of_asset(self, ino, revision));
         Opened::for_reading(fh, keep_cache)
     }
 
@@ -211,7 +230,7 @@ impl LibraryFs {
     }
 
     /// The file's bytes on this machine: staged, or kept since it was uploaded from here.
-    fn local_bytes(&self, ino: u64) -> Option<LocalBytes> {
+    pub(super) fn local_bytes(&self, ino: u64) -> Option<LocalBytes> {
         let state = self.catalog.lock();
         let (id, told) = match state.tree.node(ino)? {
             Node::Local(_) => {

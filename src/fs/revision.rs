@@ -36,6 +36,8 @@ pub struct Revision {
     claim: Mutex<Claim>,
     superseded: AtomicBool,
     handles: AtomicUsize,
+    /// Whether any handle was ever given out.
+    was_opened: AtomicBool,
     pub failure: LastFailure,
 }
 
@@ -70,9 +72,11 @@ impl Revision {
         self.superseded.load(Ordering::Acquire)
     }
 
-    /// Counts a handle.
-    pub fn opened(&self) {
+    /// Counts a handle. True where it is not the first: only then are the kernel's pages of these
+    /// bytes (a revision may be installed to be fetched ahead, without an opening).
+    pub fn opened(&self) -> bool {
         self.handles.fetch_add(1, Ordering::AcqRel);
+        self.was_opened.swap(true, Ordering::AcqRel)
     }
 
     /// True for the last handle.
@@ -140,6 +144,7 @@ impl Revisions {
                 claim: Mutex::new(claim),
                 superseded: AtomicBool::new(false),
                 handles: AtomicUsize::new(0),
+                was_opened: AtomicBool::new(false),
                 failure: LastFailure::default(),
             })
         });

@@ -1,6 +1,7 @@
 //! The file system without a kernel: the real catalog, reader, uploads, store and providers over
 //! the emulator. `world` is the vocabulary; each other file holds the behaviours of one subject.
 
+mod ahead;
 mod changing;
 mod listings;
 mod memory;

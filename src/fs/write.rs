@@ -243,7 +243,14 @@ impl LibraryFs {
             return;
         };
         match &*handle {
-            FileHandle::Asset { revision, .. } => self.asset_closed(revision),
+            FileHandle::Asset {
+                ino,
+                revision,
+                progress,
+            } => {
+                self.asset_closed(revision);
+                self.note_close(*ino, revision.file.size_bytes(), progress);
+            }
             FileHandle::Local(_) => {}
             FileHandle::Write(writing) => self.release_writer(writing),
         }

@@ -30,6 +30,14 @@ const MIN_LANE_BYTES: u64 = 4 * MIB;
 /// none left, nothing is read ahead.
 const AHEAD_STREAMS: usize = 48;
 
+/// What memory for fetching ahead is counted in.
+const PREFETCH_UNIT_BYTES: u64 = 64 * 1024;
+
+/// The units of `bytes`, rounded up.
+pub(super) fn prefetch_units(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(PREFETCH_UNIT_BYTES)).unwrap_or(Semaphore::MAX_PERMITS)
+}
+
 #[derive(Default)]
 pub(super) struct Counters {
     hits: AtomicU64,
@@ -51,7 +59,10 @@ pub(super) struct Engine {
     cache: Mutex<BlockCache>,
     budget: Mutex<Budget>,
     lanes: [Lane; Service::ALL.len()],
+    pub cache_bytes: u64,
     pub ahead: Arc<Semaphore>,
+    /// Memory for what [`Engine::prefetch`] has under way, in [`PREFETCH_UNIT_BYTES`].
+    pub prefetching: Arc<Semaphore>,
     closed: AtomicBool,
     revisions: AtomicU64,
     files: Mutex<Vec<Weak<RemoteFile>>>,
@@ -66,7 +77,8 @@ impl Engine {
     ) -> Result<Self, TransportError> {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
-        // for it), for three services: 3 x 2 / 12 is the half of the cache that windows leave.
+        // for it), for three services: 3 x 2 / 12 is a half of the cache. Windows have three
+        // eighths, and what is fetched for files that are not open yet has the last one.
         let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
         Ok(Self {
             urls,
@@ -77,9 +89,11 @@ impl Engine {
             runtime,
             probes: Mutex::new(HashMap::new()),
             cache: Mutex::new(BlockCache::new(config.cache_bytes)),
-            budget: Mutex::new(Budget::new(config.cache_bytes / 2)),
+            budget: Mutex::new(Budget::new(config.cache_bytes / 8 * 3)),
             lanes: std::array::from_fn(|_| Lane::new(lane_bytes, now)),
+            cache_bytes: config.cache_bytes,
             ahead: Arc::new(Semaphore::new(AHEAD_STREAMS)),
+            prefetching: Arc::new(Semaphore::new(prefetch_units(config.cache_bytes / 8))),
             closed: AtomicBool::new(false),
             revisions: AtomicU64::new(0),
             files: Mutex::new(Vec::new()),
@@ -317,6 +331,7 @@ impl Engine {
     pub fn close(&self, file: &RemoteFile) {
         let mut state = file.lock();
         state.windows.clear();
+        state.promised.clear();
         state.prune(self.shelf(file));
         self.budget().release(file.revision);
     }

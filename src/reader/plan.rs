@@ -5,12 +5,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::engine::Engine;
+use super::engine::prefetch_units;
 use super::state::FileState;
 use super::stream::{Purpose, Source};
 use super::waiter::Outbox;
 use super::window::Order as ReadOrder;
-use super::{RemoteFile, fetch};
+use super::{Prefetch, RemoteFile, fetch};
+use crate::cache::SLOT_BYTES;
 use crate::range::ByteRange;
 
 const MIB: u64 = 1024 * 1024;
@@ -20,14 +24,23 @@ const PAGE_BYTES: u64 = 4096;
 /// A jump into the last part of a file that is worth it reads on to the end: there lies the index
 /// of an MP4 or MOV that has none at its head.
 const TAIL_BYTES: u64 = MIB;
-const TAIL_FILE_BYTES: u64 = 8 * MIB;
+const TAIL_FILE_BYTES: u64 = 4 * MIB;
 
-/// Counts a stream for as long as its task lives.
-struct StreamCount(Arc<Engine>);
+/// The first read of a head brings so much: `file`, a thumbnailer and the kernel's first small
+/// reads are served by one request, and more than that is not pulled for a look.
+const HEAD_BYTES: u64 = 256 * 1024;
+/// Parts of one file that are promised at a time; older promises are kept no longer.
+const MAX_PROMISES: usize = 4;
+
+/// Counts a stream for as long as its task lives, and holds the memory it was granted.
+struct StreamCount {
+    engine: Arc<Engine>,
+    _memory: Option<OwnedSemaphorePermit>,
+}
 
 impl Drop for StreamCount {
     fn drop(&mut self) {
-        self.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
+        self.engine.counters.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -54,6 +67,9 @@ impl Engine {
             Some(ReadOrder::Jump) if pages.start >= tail && file.size_bytes >= TAIL_FILE_BYTES => {
                 ByteRange::new(pages.start, file.size_bytes)
             }
+            Some(ReadOrder::Jump) if pages.start == 0 => {
+                ByteRange::new(0, pages.end.max(HEAD_BYTES)).clamp_to(file.size_bytes)
+            }
             _ => pages,
         };
         for gap in state.uncovered(wanted, self.shelf(file)) {
@@ -61,8 +77,31 @@ impl Engine {
                 true => Purpose::Ahead,
                 false => Purpose::Demand,
             };
-            self.launch(file, state, gap, purpose);
+            self.launch(file, state, gap, purpose, None);
         }
+    }
+
+    /// See [`super::AssetReader::prefetch`].
+    pub fn prefetch(self: &Arc<Self>, file: &Arc<RemoteFile>, range: ByteRange) -> Prefetch {
+        let mut state = file.lock();
+        if self.is_closed() || state.changed.is_some() || state.ignores_ranges {
+            return Prefetch::Taken;
+        }
+        for gap in state.uncovered(range, self.shelf(file)) {
+            // A stream holds one block at a time; what is filled is the cache's.
+            let units = prefetch_units(gap.len().min(SLOT_BYTES));
+            let units = u32::try_from(units).unwrap_or(u32::MAX);
+            let memory = Arc::clone(&self.prefetching).try_acquire_many_owned(units);
+            let (Ok(memory), 1..) = (memory, self.ahead.available_permits()) else {
+                return Prefetch::Refused;
+            };
+            if state.promised.len() == MAX_PROMISES {
+                state.promised.remove(0);
+            }
+            state.promised.push(gap);
+            self.launch(file, &mut state, gap, Purpose::Ahead, Some(memory));
+        }
+        Prefetch::Taken
     }
 
     /// For a host that ignores ranges: one stream at a time, from the first byte that is missing.
@@ -72,7 +111,7 @@ impl Engine {
         }
         if let Some(first) = state.first_missing() {
             let rest = ByteRange::new(first, file.size_bytes);
-            let id = self.launch(file, state, rest, Purpose::Demand);
+            let id = self.launch(file, state, rest, Purpose::Demand, None);
             if let Some(stream) = state.stream(id) {
                 stream.source = Source::Whole;
             }
@@ -103,7 +142,7 @@ impl Engine {
                     let begun = ByteRange::new(stripe.start, gap.start);
                     return state.windows.planned(&begun);
                 }
-                self.launch(file, state, gap, Purpose::Ahead);
+                self.launch(file, state, gap, Purpose::Ahead, None);
             }
             state.windows.planned(&stripe);
         }
@@ -115,6 +154,7 @@ impl Engine {
         state: &mut FileState,
         range: ByteRange,
         purpose: Purpose,
+        memory: Option<OwnedSemaphorePermit>,
     ) -> u64 {
         let permit = match purpose {
             Purpose::Ahead => Arc::clone(&self.ahead).try_acquire_owned().ok(),
@@ -122,7 +162,10 @@ impl Engine {
         };
         let id = state.add_stream(range, purpose, self.now());
         self.counters.streams.fetch_add(1, Ordering::Relaxed);
-        let count = StreamCount(Arc::clone(self));
+        let count = StreamCount {
+            engine: Arc::clone(self),
+            _memory: memory,
+        };
         let (engine, file) = (Arc::clone(self), Arc::clone(file));
         let task = self.runtime.spawn(async move {
             let _count = count;

@@ -59,6 +59,8 @@ pub(super) struct FileState {
     pub windows: Windows,
     pub streams: Vec<Stream>,
     pub waiters: Vec<Waiter>,
+    /// Fetched ahead of any reader, and kept on until the file is closed.
+    pub promised: Vec<ByteRange>,
     streams_made: u64,
 }
 
@@ -188,7 +190,19 @@ impl FileState {
     /// everything else out of the cache.
     fn worth_keeping(&self, block: ByteRange) -> bool {
         let near = ByteRange::new(block.start, block.end + SLOT_BYTES);
-        self.windows.wants(&near) || self.waiters.iter().any(|w| w.waits_for(&near))
+        self.windows.wants(&near)
+            || self.is_promised(&near)
+            || self.waiters.iter().any(|w| w.waits_for(&near))
+    }
+
+    fn is_promised(&self, range: &ByteRange) -> bool {
+        let mut promised = self.promised.iter();
+        promised.any(|part| !part.intersect(range).is_empty())
+    }
+
+    fn furthest_wanted(&self) -> u64 {
+        let promised = self.promised.iter().map(|part| part.end).max();
+        self.windows.furthest().max(promised.unwrap_or(0))
     }
 
     /// Hands new bytes to those who wait for them. A reader whose bytes all lie in this block is
@@ -252,7 +266,7 @@ impl FileState {
         }
         match complete {
             true => Flow::Done,
-            false if stream.pos() >= self.windows.furthest() => Flow::Pause,
+            false if stream.pos() >= self.furthest_wanted() => Flow::Pause,
             false => Flow::Continue,
         }
     }
@@ -306,7 +320,7 @@ impl FileState {
             .streams
             .iter()
             .filter(|s| s.remaining().len() > READ_OUT_BYTES)
-            .filter(|s| !self.windows.wants(&s.remaining()))
+            .filter(|s| !self.windows.wants(&s.remaining()) && !self.is_promised(&s.remaining()))
             .filter(|s| match s.source {
                 Source::Range => !self.waiters.iter().any(|w| w.waits_for(&s.covers())),
                 // Whoever waits for bytes behind it is served when it begins again.
