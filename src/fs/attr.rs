@@ -2,14 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Permission bits of a directory that takes files, of one that doesn't, and of files alike.
-pub const WRITABLE_DIRECTORY: u16 = 0o755;
-/// Permission bits of a directory that takes none.
-pub const READ_ONLY_DIRECTORY: u16 = 0o555;
-/// Permission bits of a file in a directory that takes files.
-pub const WRITABLE_FILE: u16 = 0o644;
-/// Permission bits of any other file.
-pub const READ_ONLY_FILE: u16 = 0o444;
+/// Permission bits of every directory, and of every file that the user gave none: also of those that
+/// take no change. The kernel compares them before it asks us, and its EACCES would stand where
+/// EROFS or EPERM says what is the matter.
+pub const DIRECTORY_MODE: u16 = 0o755;
+/// As [`DIRECTORY_MODE`], of a file.
+pub const FILE_MODE: u16 = 0o644;
 
 /// What stands behind a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +31,13 @@ pub struct Attr {
 
 impl Attr {
     /// A directory; its time is fixed for the mount, so that nothing seems to change.
-    pub fn directory(ino: u64, mode: u16, mtime: SystemTime, ttl: Duration) -> Self {
+    pub fn directory(ino: u64, mtime: SystemTime, ttl: Duration) -> Self {
         Self {
             ino,
             kind: Kind::Directory,
             size_bytes: 0,
             mtime,
-            mode,
+            mode: DIRECTORY_MODE,
             ttl,
         }
     }

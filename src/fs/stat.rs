@@ -63,26 +63,22 @@ impl LibraryFs {
     }
 
     pub(super) fn root_attr(&self) -> Attr {
-        self.directory_attr(inode::ROOT, attr::READ_ONLY_DIRECTORY)
+        self.directory_attr(inode::ROOT)
     }
 
     pub(super) fn service_attr(&self, service: Service) -> Attr {
         match service {
             Service::Runflow => self.library_attr(Library::Runflow),
-            _ => self.directory_attr(inode::of_service(service), attr::READ_ONLY_DIRECTORY),
+            _ => self.directory_attr(inode::of_service(service)),
         }
     }
 
     pub(super) fn library_attr(&self, library: Library) -> Attr {
-        let mode = match self.takes_files(library) {
-            true => attr::WRITABLE_DIRECTORY,
-            false => attr::READ_ONLY_DIRECTORY,
-        };
-        self.directory_attr(inode::of_library(library), mode)
+        self.directory_attr(inode::of_library(library))
     }
 
-    fn directory_attr(&self, ino: u64, mode: u16) -> Attr {
-        Attr::directory(ino, mode, self.mounted_at, DIRECTORY_TTL)
+    fn directory_attr(&self, ino: u64) -> Attr {
+        Attr::directory(ino, self.mounted_at, DIRECTORY_TTL)
     }
 
     pub(super) fn file_attr_or_learn(self: &Arc<Self>, ino: u64, done: Done<Attr>) {
@@ -115,11 +111,8 @@ impl LibraryFs {
     /// `fresh` is how long the listing of the asset's directory may be believed.
     fn asset_attr(&self, ino: u64, node: &AssetNode, fresh: Duration) -> Option<Attr> {
         let library = node.asset.library;
-        let mode = match (self.takes_files(library), node.kept.mode) {
-            (true, Some(mode)) => (mode & 0o777) as u16,
-            (true, None) => attr::WRITABLE_FILE,
-            (false, _) => attr::READ_ONLY_FILE,
-        };
+        let kept = node.kept.mode.map(|mode| (mode & 0o777) as u16);
+        let mode = kept.unwrap_or(attr::FILE_MODE);
         let ttl = match library {
             Library::Runflow => self.catalog.seen_for(node),
             _ => fresh,

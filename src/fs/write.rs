@@ -170,7 +170,7 @@ impl LibraryFs {
             return done(opened.map_err(FsError::from));
         }
         if how.truncate {
-            let mode = self.known_attr(ino).map_or(attr::WRITABLE_FILE, |a| a.mode);
+            let mode = self.known_attr(ino).map_or(attr::FILE_MODE, |a| a.mode);
             let version = self.new_staged(library, &name, mode.into());
             return done(version.map(|file| {
                 self.show_version(ino, &file);
@@ -441,7 +441,7 @@ impl LibraryFs {
     }
 
     fn open_over(&self, ino: u64, target: Target, how: OpenMode) -> Opened {
-        let mode = self.known_attr(ino).map_or(attr::WRITABLE_FILE, |a| a.mode);
+        let mode = self.known_attr(ino).map_or(attr::FILE_MODE, |a| a.mode);
         let fh = self.files.insert(FileHandle::Write(WriteHandle {
             ino,
             mode: mode.into(),

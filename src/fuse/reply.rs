@@ -60,7 +60,7 @@ pub(super) fn unknown_attr(ino: u64) -> Attr {
         kind: Kind::File,
         size_bytes: 0,
         mtime: SystemTime::UNIX_EPOCH,
-        mode: 0o444,
+        mode: crate::fs::attr::FILE_MODE,
         ttl: Duration::ZERO,
     }
 }

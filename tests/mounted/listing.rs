@@ -386,6 +386,19 @@ fn an_ltx_asset_has_the_time_of_its_object() {
     assert_eq!(time, "1650000000");
 }
 
+/// Else the kernel says EACCES, to all but root, where EROFS and EPERM are promised.
+#[test]
+fn modes_let_every_request_through_to_the_program() {
+    let studio = Studio::new();
+    let id = studio
+        .services
+        .add_ltx(LtxAsset::new("image/png", small(1)));
+    let modes =
+        format!("stat -c %a . runway ltx runway/image ltx/images runflow ltx/images/{id}.png");
+    let expected = "755\n755\n755\n755\n755\n755\n644";
+    assert_eq!(studio.sh(&format!("cd $MNT; {modes}")), expected);
+}
+
 #[test]
 fn an_older_listing_stands_in_while_the_service_is_unwell() {
     let studio = Studio::with(&["--listing-ttl", "0s", "--deadline", "1s"]);

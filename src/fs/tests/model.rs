@@ -95,6 +95,8 @@ impl Model {
     fn new(seed: u64) -> Self {
         let world = World::with(Settings {
             allow_delete: true,
+            // No fault is injected: on a loaded machine a listing must be late rather than stale.
+            total: std::time::Duration::from_secs(120),
             ..Settings::default()
         });
         Self {
