@@ -24,10 +24,10 @@ use fuser::{
 use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr};
 use errno::errno;
 pub use notify::KernelNotifier;
-use parking::{Lesser, ParkingLot};
+use parking::ParkingLot;
 pub use reply::Owner;
 use reply::{
-    BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, moment, open_flags, unknown_attr,
+    BLOCK_BYTES, GENERATION, answer, answer_attr, answer_xattr, known_entry, moment, open_flags,
 };
 
 /// The file system as fuser serves it.
@@ -76,16 +76,7 @@ impl Filesystem for FuseAdapter {
             }
             Err(error) => reply.error(errno(&error)),
         };
-        // Until it has its answer, the kernel lets no readdirplus past this name: an asset host that
-        // is silent about a size must not hold up an `ls`. Only what `stat` and `open` ask next waits.
-        let lesser = || {
-            let (fs, name) = (Arc::clone(&self.fs), name.to_os_string());
-            let known = move || {
-                let ino = fs.listed_number(parent.0, &name)?;
-                Some(fs.known_attr(ino).unwrap_or_else(|| unknown_attr(ino)))
-            };
-            Some(Box::new(known) as Lesser<Attr>)
-        };
+        let lesser = || Some(known_entry(&self.fs, parent.0, name));
         self.lot.run_patiently(req.pid(), answer, lesser, |done| {
             self.fs.lookup(parent.0, name, done);
         });

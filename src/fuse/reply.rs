@@ -1,5 +1,7 @@
 //! From the file system's terms to the protocol's.
 
+use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -8,6 +10,7 @@ use fuser::{
 };
 
 use super::errno::errno;
+use super::parking::Lesser;
 use crate::fs::{Attr, FsError, Kind, LibraryFs, Listed, Opened};
 
 /// What `stat` names as the good size of a read. Programs make buffers of it, and a probe of a
@@ -52,9 +55,20 @@ impl Owner {
     }
 }
 
+/// What a lookup may say of a listed asset before its size is known. Until a lookup is answered,
+/// the kernel lets no readdirplus past its name: an asset host that is silent about a size must
+/// not hold up an `ls`. Only what `stat` and `open` ask next waits.
+pub(super) fn known_entry(fs: &Arc<LibraryFs>, parent: u64, name: &OsStr) -> Lesser<Attr> {
+    let (fs, name) = (Arc::clone(fs), name.to_os_string());
+    Box::new(move || {
+        let ino = fs.listed_number(parent, &name)?;
+        Some(fs.known_attr(ino).unwrap_or_else(|| unknown_attr(ino)))
+    })
+}
+
 /// An entry of a directory whose size and times are still to be learnt: the kernel gets the number
 /// and is told to believe nothing, so that a `stat` asks and waits.
-pub(super) fn unknown_attr(ino: u64) -> Attr {
+fn unknown_attr(ino: u64) -> Attr {
     Attr {
         ino,
         kind: Kind::File,
