@@ -17,14 +17,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::accept::check_type;
 use super::copy_up::Source;
 use super::local::LocalBytes;
 use super::read::{FileHandle, Opened};
 use super::{Attr, Done, FsError, LibraryFs, attr, lock};
 use crate::provider::Library;
-use crate::tree::name::MAX_NAME_BYTES;
-use crate::tree::{LocalNode, Node};
+use crate::tree::LocalNode;
 use crate::upload::{Allocate, StagedFile, UploadState, Uploads};
 
 /// How a file is opened for writing.
@@ -384,45 +382,6 @@ impl LibraryFs {
         {
             log::warn!("cannot remove the staged file of {}: {error}", file.name());
         }
-    }
-
-    /// The name of a file to be made, if the directory takes it.
-    pub(super) fn name_to_write(&self, library: Library, name: &OsStr) -> Result<String, FsError> {
-        if !self.takes_files(library) {
-            return Err(FsError::ReadOnly);
-        }
-        if name.len() > MAX_NAME_BYTES {
-            return Err(FsError::NameTooLong);
-        }
-        let name = name.to_str().ok_or(FsError::BadName)?;
-        check_type(library, name)?;
-        Ok(name.to_string())
-    }
-
-    /// Library, name and whether it is an asset, of a file that can be written to.
-    pub(super) fn writable(&self, ino: u64) -> Result<(Library, String, bool), FsError> {
-        let state = self.catalog.lock();
-        let Some(node) = state.tree.node(ino) else {
-            drop(state);
-            return Err(match self.place(ino) {
-                Some(_) => FsError::IsDirectory,
-                None => FsError::NotFound,
-            });
-        };
-        let library = node.library();
-        let is_asset = matches!(node, Node::Asset(_));
-        let name = state.tree.name_of(ino).map(str::to_string);
-        drop(state);
-        // Under an asset's number its new version shows, and has the name.
-        let version = lock(&self.overlays).get(&ino).cloned();
-        let name = version.map(|file| file.name()).or(name);
-        if !self.takes_files(library) {
-            return Err(FsError::ReadOnly);
-        }
-        // A file that left its directory has no name to upload a new version under.
-        let name = name.ok_or(FsError::Stale)?;
-        check_type(library, &name)?;
-        Ok((library, name, is_asset))
     }
 
     pub(super) fn is_open_for_writing(&self, file: &Arc<StagedFile>) -> bool {
