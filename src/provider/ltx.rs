@@ -99,12 +99,11 @@ impl LtxProvider {
     fn pass(&self, library: Library) -> Result<Pass, ProviderError> {
         let mut pages = vec![self.page(library, 1)?];
         let promised = promised_pages(&pages[0])?;
-        let mut width = 2;
         while pages.len() < promised {
-            let numbers: Vec<usize> = (pages.len() + 1..=promised).take(width).collect();
+            // The first page told how many there are: none of these is asked for in vain.
+            let numbers: Vec<usize> = (pages.len() + 1..=promised).take(WIDEST_WAVE).collect();
             pages.extend(fetch_wave(&numbers, |number| self.page(library, number))?);
             check_size(&pages)?;
-            width = (width * 2).min(WIDEST_WAVE);
         }
         self.read_on(library, &mut pages)?;
         let gap = find_gap(&pages);
