@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -156,11 +157,22 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), MountEr
         .map_err(|error| MountError::Spawn(error.to_string()))
 }
 
-/// Asks the kernel for the mount point's attributes as any program would, and makes sure that it
-/// was our session that answered.
+/// Asks for the mount point's attributes from a process of its own, and makes sure that it was our
+/// session that answered. Never from this process: a thread that waits for its own process can't be
+/// killed, so that after a `kill -9` at that moment the process and the mount would both stay.
 fn look_from_outside(path: &Path) -> io::Result<DeviceId> {
-    use std::os::unix::fs::MetadataExt;
-    let device = DeviceId::of(std::fs::metadata(path)?.dev());
+    let looked = Command::new("stat")
+        .args(["-c", "%d", "--"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot run stat: {error}")))?;
+    if !looked.status.success() {
+        let said = String::from_utf8_lossy(&looked.stderr);
+        return Err(io::Error::other(said.trim().to_string()));
+    }
+    let device = String::from_utf8_lossy(&looked.stdout).trim().parse();
+    let device = DeviceId::of(device.map_err(io::Error::other)?);
     match mountinfo::mount_at(path)? {
         Some(mount) if mount.is_reelfs() && mount.device == device => Ok(device),
         _ => Err(io::Error::other("another file system answers there")),

@@ -93,6 +93,19 @@ fn a_dead_mount_is_cleared_by_unmount() {
     assert_eq!(fs::read_dir(studio.at("")).unwrap().count(), 0);
 }
 
+/// A thread of the program that waited for the program's own answer could not be killed.
+#[test]
+fn a_mount_that_is_killed_while_it_starts_is_dead_and_not_stuck() {
+    let studio = unmounted();
+    for _ in 0..20 {
+        studio.start();
+        until("it is mounted", || studio.is_mounted());
+        studio.kill();
+        assert_eq!(errno(fs::read_dir(studio.at(""))), libc::ENOTCONN);
+        unmount(&studio);
+    }
+}
+
 #[test]
 fn a_dead_mount_is_cleared_by_the_next_mount() {
     let studio = Studio::new();

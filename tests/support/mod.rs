@@ -155,6 +155,15 @@ impl Studio {
 
     /// Mounts and returns when the mount answers.
     pub fn mount(&self) {
+        self.start();
+        until("the mount answers", || {
+            assert!(self.daemon_runs(), "the mount ended: {}", self.log());
+            self.is_mounted() && fs::read_dir(self.at("")).is_ok()
+        });
+    }
+
+    /// Starts the program and waits for nothing.
+    pub fn start(&self) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -170,10 +179,6 @@ impl Studio {
             .spawn()
             .expect("the program starts");
         *self.daemon.lock().unwrap() = Some(child);
-        until("the mount answers", || {
-            assert!(self.daemon_runs(), "the mount ended: {}", self.log());
-            self.is_mounted() && fs::read_dir(self.at("")).is_ok()
-        });
     }
 
     /// Ends the mount as `kill` does, and waits for it.
@@ -200,7 +205,7 @@ impl Studio {
     pub fn kill(&self) {
         self.signal(Signal::KILL);
         let mut child = self.daemon.lock().unwrap().take().expect("mounted");
-        child.wait().unwrap();
+        assert!(ends_within(&mut child, PATIENCE), "it can't be killed");
     }
 
     pub fn signal(&self, signal: Signal) {
