@@ -88,8 +88,9 @@ impl Filesystem for FuseAdapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let answer = answer_attr(reply, self.owner);
-        self.lot
-            .run(req.pid(), answer, |done| self.fs.getattr(ino.0, done));
+        self.lot.run(req.pid(), answer, |done| {
+            self.fs.getattr_for(ino.0, || thread_group(req), done);
+        });
     }
 
     fn setattr(

@@ -47,7 +47,7 @@ impl<T> Handles<T> {
         open.values().any(|handle| is(handle))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "emulator"))]
     pub fn count(&self) -> usize {
         let open = self.open.read().unwrap_or_else(|e| e.into_inner());
         open.len()

@@ -163,7 +163,7 @@ impl Revisions {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "emulator"))]
     pub fn count(&self) -> usize {
         self.lock().len()
     }

@@ -1,5 +1,6 @@
 //! What the uploads tell and ask: a staged file that became an asset takes its place in the tree.
 
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{FsError, LibraryFs, kept_from, lock};
@@ -63,7 +64,9 @@ impl UploadEvents for UploadRelay {
     }
 
     fn newest_named(&self, library: Library, name: &str) -> Option<Asset> {
-        self.fs()?.newest_named(library, name)
+        let fs = self.fs()?;
+        fs.list_once(library);
+        fs.newest_named(library, name)
     }
 
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
@@ -119,6 +122,21 @@ impl LibraryFs {
             sequence: known.sequence.or_else(|| Some(self.next_sequence())),
             uploaded_at: Some(self.catalog.wall_now()),
         }
+    }
+
+    /// Waits for the first listing of a directory that nobody looked into yet, or for its failure:
+    /// without it, bytes that the service has would be sent again.
+    fn list_once(&self, library: Library) {
+        if self.catalog.lock().tree.listed_at(library).is_some() {
+            return;
+        }
+        let (send, listed) = mpsc::sync_channel(1);
+        let ready = move |outcome| {
+            let _ = send.send(outcome);
+        };
+        self.catalog.ensure_listed(library, Box::new(ready));
+        // Dropped unanswered where the mount ends: as good as a failure.
+        let _ = listed.recv();
     }
 
     /// The asset that would have this name if nothing local stood above it.

@@ -20,8 +20,23 @@ impl LibraryFs {
             Some(Place::Root) => done(Ok(self.root_attr())),
             Some(Place::Service(service)) => done(Ok(self.service_attr(service))),
             Some(Place::Library(library)) => done(Ok(self.library_attr(library))),
-            Some(Place::File) => self.file_attr_or_learn(ino, done),
+            Some(Place::File) => match self.written_attr(ino) {
+                Some(attr) => done(Ok(attr)),
+                None => self.file_attr_or_learn(ino, done),
+            },
             None => done(Err(FsError::NotFound)),
+        }
+    }
+
+    /// As [`Self::getattr`], for the process `asker`. While an asset is written over, whoever writes
+    /// sees what is written, and everybody else the asset: a reader that took the new size for the
+    /// old one's would end early.
+    pub fn getattr_for(self: &Arc<Self>, ino: u64, asker: impl FnOnce() -> u32, done: Done<Attr>) {
+        match self.place(ino) {
+            Some(Place::File) if self.is_written_over(ino) && !self.is_writer(ino, asker()) => {
+                self.file_attr_or_learn(ino, done);
+            }
+            _ => self.getattr(ino, done),
         }
     }
 
@@ -96,16 +111,27 @@ impl LibraryFs {
 
     /// Attributes of a file where they are known.
     fn file_attr(&self, ino: u64) -> Option<Attr> {
-        if let Some(written) = lock(&self.overlays).get(&ino).cloned() {
-            return staged_attr(ino, &written, Duration::ZERO);
-        }
+        let written_over = self.is_written_over(ino);
         let state = self.catalog.lock();
         if let Node::Asset(node) = state.tree.node(ino)? {
-            let ttl = self.catalog.fresh_for(&state, node.asset.library);
+            let ttl = match written_over {
+                true => Duration::ZERO,
+                false => self.catalog.fresh_for(&state, node.asset.library),
+            };
             return self.asset_attr(ino, node, ttl);
         }
         drop(state);
         staged_attr(ino, &*self.staged_file(ino)?, OWN_TTL)
+    }
+
+    /// What is written over an asset, under the asset's number.
+    fn written_attr(&self, ino: u64) -> Option<Attr> {
+        let written = lock(&self.overlays).get(&ino).cloned()?;
+        staged_attr(ino, &written, Duration::ZERO)
+    }
+
+    fn is_written_over(&self, ino: u64) -> bool {
+        lock(&self.overlays).contains_key(&ino)
     }
 
     /// `fresh` is how long the listing of the asset's directory may be believed.

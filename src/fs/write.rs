@@ -367,6 +367,14 @@ impl LibraryFs {
     }
 
     /// Whether a handle on `ino` writes to `file`.
+    /// Whether `process` opened the file for writing and has not closed it.
+    pub(super) fn is_writer(&self, ino: u64, process: u32) -> bool {
+        self.files.any(|handle| {
+            let writing = handle.writing().filter(|writing| writing.ino == ino);
+            writing.is_some_and(|writing| writing.opener == process)
+        })
+    }
+
     fn is_written_under(&self, ino: u64, file: &Arc<StagedFile>) -> bool {
         self.files.any(|handle| {
             let writing = handle.writing().filter(|writing| writing.ino == ino);

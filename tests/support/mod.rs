@@ -158,7 +158,9 @@ impl Studio {
         self.start();
         until("the mount answers", || {
             assert!(self.daemon_runs(), "the mount ended: {}", self.log());
-            self.is_mounted() && fs::read_dir(self.at("")).is_ok()
+            // Not empty: between a dead mount and the new one the bare directory shows.
+            let shown = fs::read_dir(self.at(""));
+            self.is_mounted() && shown.is_ok_and(|mut names| names.next().is_some())
         });
     }
 

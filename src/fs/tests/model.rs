@@ -158,6 +158,8 @@ impl Model {
             return self.close(name);
         }
         self.note(format!("create {name}"));
+        // The kernel looks a name up before it creates it.
+        let _ = self.world().lookup_now(VIDEO, name);
         let made = self.world().create_with(VIDEO, name, truncating());
         let fh = made.unwrap().1.fh;
         let bytes = self.dice.bytes();

@@ -327,6 +327,10 @@ impl World {
         self.lookup_now(library, name).expect(name).ino
     }
 
+    pub fn getattr_for_now(&self, ino: u64, asker: u32) -> Result<Attr, FsError> {
+        now(|done| self.fs.getattr_for(ino, || asker, done))
+    }
+
     pub fn getattr_now(&self, ino: u64) -> Result<Attr, FsError> {
         now(|done| self.fs.getattr(ino, done))
     }

@@ -204,6 +204,18 @@ fn stat_by_the_older_number_shows_what_is_written_until_the_close() {
 }
 
 #[test]
+fn only_the_writer_sees_what_is_written_over_an_asset_by_its_number() {
+    let world = World::new();
+    world.add("a.mp4", text("older bytes"));
+    let ino = world.ino(VIDEO, "a.mp4");
+    let fh = world.open_to_write_now(ino, truncating()).unwrap().fh;
+    let size_for = |asker| world.getattr_for_now(ino, asker).unwrap().size_bytes;
+    assert_eq!((size_for(WRITER), size_for(WRITER + 1)), (0, 11));
+    world.close_now(fh).unwrap();
+    assert_eq!(size_for(WRITER), 11);
+}
+
+#[test]
 fn two_writers_of_one_asset_write_to_one_new_version() {
     let world = World::new();
     world.add("a.mp4", text("0123456789"));
