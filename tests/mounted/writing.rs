@@ -668,8 +668,8 @@ fn a_full_disk_is_enospc_at_the_write_and_never_a_short_upload() {
 #[test]
 fn rsync_through_faults_sends_every_file_once() {
     let studio = Studio::with(&["--write-back"]);
-    for n in 0..150 {
-        studio.make(&format!("src/{n:03}.png"), &noise(3_000 + n, n));
+    for n in 0..1_000 {
+        studio.make(&format!("src/{n:04}.png"), &noise(3_000 + n, n));
     }
     let effects = [
         Effect::html(503),
@@ -692,13 +692,13 @@ fn rsync_through_faults_sends_every_file_once() {
     studio.services.clear_faults();
     studio.mount();
     until("all are sent", || {
-        studio.services.runway_assets().len() >= 150
+        studio.services.runway_assets().len() >= 1_000
     });
     assert_eq!(rsync(&studio), [""; 0]);
-    for n in 0..150 {
-        arrived(&studio, &format!("{n:03}.png"), &noise(3_000 + n, n));
+    for n in 0..1_000 {
+        arrived(&studio, &format!("{n:04}.png"), &noise(3_000 + n, n));
     }
-    assert_eq!(studio.services.runway_assets().len(), 150);
+    assert_eq!(studio.services.runway_assets().len(), 1_000);
 }
 
 #[test]

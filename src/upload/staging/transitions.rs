@@ -92,8 +92,11 @@ impl StagedFile {
             if facts.intent == Intent::Write {
                 return Ok(Prepared::Over);
             }
-            if let Some(error) = &facts.broken {
-                return Err(UploadError::NotWhole(error.to_string()));
+            match &facts.broken {
+                None => {}
+                // The last thing that a program hears of the file should be what it can mend.
+                Some(UploadError::DiskFull) => return Err(UploadError::DiskFull),
+                Some(error) => return Err(UploadError::NotWhole(error.to_string())),
             }
             (facts.library, facts.name.clone())
         };

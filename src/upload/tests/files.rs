@@ -310,7 +310,7 @@ fn a_full_disk_fails_the_write_and_never_shortens_an_upload() {
         .expect("4 MiB do not fit in 1 MiB");
     assert!(matches!(error, UploadError::DiskFull), "{error}");
     let error = outcome(&world.close(&file)).unwrap_err();
-    assert!(matches!(error, UploadError::NotWhole(_)), "{error}");
+    assert!(matches!(error, UploadError::DiskFull), "{error}");
     assert_eq!(world.uploads.retry_failed(), 0);
     file.truncate(0).unwrap();
     file.write_at(b"fits", 0).unwrap();
