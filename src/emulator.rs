@@ -92,7 +92,7 @@ pub struct EmulatorConfig {
     pub max_upload_bytes: u64,
     /// What times and expiries go by.
     pub clock: Arc<dyn Clock>,
-    /// Whether the asset host also lists Runway's files at `/open/` and serves them by name
+    /// Whether the asset host also lists Runway's videos at `/open/` and serves them by name
     /// without a signature, for programs that know plain HTTP only.
     pub open_listing: bool,
     pub on_request: Option<RequestWatch>,

@@ -60,13 +60,14 @@ pub(super) fn answer(
     part(&object, range)
 }
 
-/// A plain file server over Runway's assets: an index, and each under its name. HEAD is answered,
+/// A plain file server over Runway's videos: an index, and each under its name. HEAD is answered,
 /// too (the server leaves the body out).
 fn open(shared: &Shared, name: &str, headers: &HeaderMap) -> Answer {
     let library = shared.library();
     let named = library
         .runway
         .iter()
+        .filter(|held| held.asset.content_type.starts_with("video/"))
         .filter_map(|held| Some((held.asset.name.as_deref()?, held)));
     let plain = |name: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');

@@ -60,7 +60,7 @@ pub struct EmulateArgs {
     /// `asset:GET:/path:3:status=503,retry-after=1`; may be given several times
     #[arg(long = "fault", value_name = "FAULT", long_help = GRAMMAR)]
     pub faults: Vec<Fault>,
-    /// Also serve Runway's files by name at the asset host's `/open/`, listed and unsigned, for
+    /// Also serve Runway's videos by name at the asset host's `/open/`, listed and unsigned, for
     /// other programs to be measured beside
     #[arg(long)]
     pub open_listing: bool,
