@@ -92,6 +92,9 @@ pub struct EmulatorConfig {
     pub max_upload_bytes: u64,
     /// What times and expiries go by.
     pub clock: Arc<dyn Clock>,
+    /// Whether the asset host also lists Runway's videos at `/open/` and serves them by name
+    /// without a signature, for programs that know plain HTTP only.
+    pub open_listing: bool,
     pub on_request: Option<RequestWatch>,
 }
 
@@ -107,6 +110,7 @@ impl Default for EmulatorConfig {
             link: Link::LOOPBACK,
             max_upload_bytes: 1024 * 1024 * 1024,
             clock: Arc::new(SystemClock),
+            open_listing: false,
             on_request: None,
         }
     }
@@ -351,6 +355,7 @@ fn shared_state(config: EmulatorConfig, asset_url: String) -> Shared {
             listing_lag: Duration::ZERO,
         }),
         faults: Faults::default(),
+        open_listing: config.open_listing,
         on_request: config.on_request,
         log: request_log::RequestLog::default(),
         counters: Counters::default(),

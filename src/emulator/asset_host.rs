@@ -15,6 +15,9 @@ use super::library::Object;
 use super::shared::Shared;
 use super::sign::{Manner, Refusal};
 
+/// Where the files stand openly, if they do.
+const OPEN: &str = "/open/";
+
 /// The whole answer to a request of this path, query and headers.
 pub(super) fn answer(
     shared: &Shared,
@@ -23,6 +26,9 @@ pub(super) fn answer(
     query: &str,
     headers: &HeaderMap,
 ) -> Answer {
+    if let Some(name) = path.strip_prefix(OPEN).filter(|_| shared.open_listing) {
+        return open(shared, name, headers);
+    }
     if headers.contains_key(header::AUTHORIZATION) {
         shared
             .counters
@@ -52,6 +58,39 @@ pub(super) fn answer(
         .get(header::RANGE)
         .map(|value| value.to_str().unwrap_or("?"));
     part(&object, range)
+}
+
+/// A plain file server over Runway's videos: an index, and each under its name. HEAD is answered,
+/// too (the server leaves the body out).
+fn open(shared: &Shared, name: &str, headers: &HeaderMap) -> Answer {
+    let library = shared.library();
+    let named = library
+        .runway
+        .iter()
+        .filter(|held| held.asset.content_type.starts_with("video/"))
+        .filter_map(|held| Some((held.asset.name.as_deref()?, held)));
+    let plain = |name: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        name.bytes().all(plain)
+    };
+    if name.is_empty() {
+        let links: String = named
+            .filter(|(name, _)| plain(name))
+            .map(|(name, _)| format!("<a href=\"{name}\">{name}</a>\n"))
+            .collect();
+        return Answer::html(200).with_body(format!("<html><body>{links}</body></html>"));
+    }
+    let mut found = named.filter(|(other, _)| *other == name);
+    let object = found
+        .next()
+        .and_then(|(_, held)| library.object(&held.path));
+    match object {
+        Some(object) => {
+            let range = headers.get(header::RANGE);
+            part(&object, range.map(|value| value.to_str().unwrap_or("?")))
+        }
+        None => Answer::empty(404),
+    }
 }
 
 fn refused(manner: Option<Manner>, refusal: Refusal) -> Answer {

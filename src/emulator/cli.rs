@@ -60,6 +60,10 @@ pub struct EmulateArgs {
     /// `asset:GET:/path:3:status=503,retry-after=1`; may be given several times
     #[arg(long = "fault", value_name = "FAULT", long_help = GRAMMAR)]
     pub faults: Vec<Fault>,
+    /// Also serve Runway's videos by name at the asset host's `/open/`, listed and unsigned, for
+    /// other programs to be measured beside
+    #[arg(long)]
+    pub open_listing: bool,
     /// Print each request on standard error, without the query of its URL
     #[arg(long)]
     pub log_requests: bool,
@@ -81,6 +85,7 @@ impl EmulateArgs {
                 setup_round_trips: self.setup_round_trips,
                 bytes_per_s: self.rate,
             },
+            open_listing: self.open_listing,
             on_request: self.log_requests.then(|| Arc::new(print) as RequestWatch),
             ..EmulatorConfig::default()
         };

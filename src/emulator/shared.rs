@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub settings: Mutex<Settings>,
     pub faults: Faults,
     pub log: RequestLog,
+    pub open_listing: bool,
     pub on_request: Option<RequestWatch>,
     pub counters: Counters,
     pub nonces: AtomicU64,

@@ -259,3 +259,30 @@ fn a_dropped_emulator_is_gone() {
     let answer = client.get(&url).send();
     assert!(!answer.is_ok_and(|answer| answer.status() == 200));
 }
+
+#[test]
+fn files_stand_openly_where_that_was_asked_for_and_nowhere_else() {
+    let content = Content::stored("0123456789");
+    for open in [false, true] {
+        let bench = Bench::with(|config| config.open_listing = open);
+        let asset = RunwayAsset::named("clip.mp4", content.clone());
+        bench.emulator.add_runway(asset);
+        let at = |name: &str| format!("{}/open/{name}", bench.emulator.asset_url());
+        let ask = |method, name: &str| bench.bare(method, &at(name)).send().unwrap();
+        let index = ask(Method::GET, "");
+        if !open {
+            assert_eq!(index.status(), 403);
+            continue;
+        }
+        assert!(index.text().unwrap().contains("href=\"clip.mp4\""));
+        let head = ask(Method::HEAD, "clip.mp4");
+        assert_eq!(head.headers()["content-length"], "10");
+        let part = bench.bare(Method::GET, &at("clip.mp4"));
+        let part = part.header("range", "bytes=2-4").send().unwrap();
+        assert_eq!(
+            (part.status().as_u16(), part.text().unwrap().as_str()),
+            (206, "234")
+        );
+        assert_eq!(ask(Method::GET, "other.mp4").status(), 404);
+    }
+}
