@@ -75,7 +75,7 @@ fn mount_on(
 fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {
     let state_dir = state_dir_for_unmount(args.state_dir.as_deref(), environment())?;
     let urgency = match args.force {
-        true => Urgency::Lazily,
+        true => Urgency::AtOnce,
         false => Urgency::WhenIdle,
     };
     mount::unmount(&args.mountpoint, urgency, &state_dir, &mut |line| {

@@ -20,6 +20,10 @@ pub enum Urgency {
     WhenIdle,
     /// Take the mount out of the tree now; its files die with the process that serves them.
     Lazily,
+    /// As `Lazily`, and end every request that waits there: whoever holds a directory while it waits
+    /// for a process that can't answer any more lets go. Where only root may do that and we are
+    /// someone else, `Lazily` has to do.
+    AtOnce,
 }
 
 /// No more names than a person reads.
@@ -30,6 +34,7 @@ pub fn unmount(path: &Path, urgency: Urgency) -> Result<(), MountError> {
     let flags = match urgency {
         Urgency::WhenIdle => UnmountFlags::NOFOLLOW,
         Urgency::Lazily => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+        Urgency::AtOnce => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE,
     };
     match rustix::mount::unmount(path, flags) {
         Ok(()) => Ok(()),
@@ -57,7 +62,7 @@ fn through_fusermount(path: &Path, urgency: Urgency) -> Result<(), MountError> {
     let program = fusermount().ok_or(MountError::NoFusermount)?;
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").arg("-u");
-    if urgency == Urgency::Lazily {
+    if urgency != Urgency::WhenIdle {
         command.arg("-z");
     }
     let output = command

@@ -38,7 +38,7 @@ pub fn unmount(
         }
         Some(_) => detach(&path, urgency)?,
     }
-    if urgency == Urgency::Lazily {
+    if urgency != Urgency::WhenIdle {
         // While a file is open, the kernel goes on asking its process, which so never learns that
         // it was detached.
         claim::stop_holder(state_dir, &path)?;
