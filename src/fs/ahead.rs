@@ -1,5 +1,5 @@
 //! Fetching what will be opened or read next: the small files after the one that was opened, and
-//! the end of a video with its head. What to fetch is [`super::follow`]'s to say; here it is done.
+//! both ends of a video. What to fetch is [`super::follow`]'s to say; here it is done.
 //!
 //! Nothing here waits, and nothing here fails: what can't be fetched ahead is fetched when it is
 //! read. A file that is fetched ahead gets the revision that its opening would have given it.
@@ -16,29 +16,29 @@ use crate::range::ByteRange;
 use crate::reader::Prefetch;
 use crate::tree::Node;
 
-/// How much of an open file was read, and what is to be fetched with its first byte.
+/// How much of an open file was read, and what is to be fetched at the first touch of its head.
 #[derive(Default)]
 pub(super) struct Progress {
     read_bytes: AtomicU64,
-    tail: Option<ByteRange>,
-    tail_asked: AtomicBool,
+    ends: Option<[ByteRange; 2]>,
+    ends_asked: AtomicBool,
 }
 
 impl Progress {
-    /// Of a file that was just opened; `tail` is fetched with its head.
-    pub fn new(tail: Option<ByteRange>) -> Self {
+    /// Of a file that was just opened.
+    pub fn new(ends: Option<[ByteRange; 2]>) -> Self {
         Self {
-            tail,
+            ends,
             ..Self::default()
         }
     }
 
-    /// Takes note of a read, and answers the tail at the first one of the head.
-    pub fn on_read(&self, offset: u64, len: u32) -> Option<ByteRange> {
+    /// Takes note of a read, and answers what to fetch before it.
+    pub fn on_read(&self, offset: u64, len: u32) -> Option<[ByteRange; 2]> {
         self.read_bytes.fetch_add(len.into(), Ordering::Relaxed);
-        let tail = self.tail.filter(|_| offset == 0)?;
-        let first = !self.tail_asked.swap(true, Ordering::Relaxed);
-        first.then_some(tail)
+        let ends = self.ends.filter(|_| offset == 0)?;
+        let first = !self.ends_asked.swap(true, Ordering::Relaxed);
+        first.then_some(ends)
     }
 
     /// Whether something of `size_bytes` was read, and less than a half. (Nothing at all may mean
@@ -84,13 +84,12 @@ impl LibraryFs {
         }
     }
 
-    /// What to fetch with the head of a file that is opened.
-    pub(super) fn tail_of(&self, ino: u64, size_bytes: u64) -> Option<ByteRange> {
+    fn ends_of(&self, ino: u64, size_bytes: u64) -> Option<[ByteRange; 2]> {
         if size_bytes <= follow::SMALL_FILE_BYTES {
             return None;
         }
         let state = self.catalog.lock();
-        follow::tail_of(state.tree.name_of(ino)?, size_bytes)
+        follow::ends_of(state.tree.name_of(ino)?, size_bytes)
     }
 
     fn affordable(&self, next: &[Candidate]) -> Vec<u64> {
@@ -133,7 +132,7 @@ impl FileHandle {
         ino: u64,
         revision: Arc<super::revision::Revision>,
     ) -> Self {
-        let progress = Progress::new(fs.tail_of(ino, revision.file.size_bytes()));
+        let progress = Progress::new(fs.ends_of(ino, revision.file.size_bytes()));
         FileHandle::Asset {
             ino,
             revision,

@@ -33,18 +33,26 @@ const RUN_BY_NUMBER: u32 = 3;
 /// The same where files were fetched in vain, at most.
 const LONGEST_RUN: u32 = 16;
 
-/// The end of a video file where its index may lie, fetched with the head.
+/// What a player needs of a video before its first picture: the end, where the index may lie, and
+/// as much of the head as the kernel asks for in its first two reads (128 KiB, then 512). Less than
+/// a megabyte together, since `file` touches the head, too.
 const TAIL_BYTES: u64 = 256 * KIB;
-const TAIL_FILE_BYTES: u64 = 4 * MIB;
+const HEAD_BYTES: u64 = 640 * KIB;
+const LARGE_VIDEO_BYTES: u64 = 4 * MIB;
 /// Files that carry an index at either end.
 const INDEXED: [&str; 5] = ["mp4", "mov", "m4v", "3gp", "m4a"];
 
-/// The part of a file to fetch together with its head.
-pub fn tail_of(name: &str, size_bytes: u64) -> Option<ByteRange> {
+/// The parts of a file to fetch at the first touch of its head.
+pub fn ends_of(name: &str, size_bytes: u64) -> Option<[ByteRange; 2]> {
     let (_, extension) = name.rsplit_once('.')?;
     let indexed = INDEXED.iter().any(|it| extension.eq_ignore_ascii_case(it));
-    (indexed && size_bytes > TAIL_FILE_BYTES)
-        .then(|| ByteRange::new(size_bytes - TAIL_BYTES, size_bytes))
+    let tail = size_bytes.saturating_sub(TAIL_BYTES);
+    (indexed && size_bytes > LARGE_VIDEO_BYTES).then(|| {
+        [
+            ByteRange::new(0, HEAD_BYTES),
+            ByteRange::new(tail, size_bytes),
+        ]
+    })
 }
 
 /// One order in which a directory may be walked.
@@ -389,13 +397,14 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_of_a_large_video_comes_with_its_head() {
+    fn both_ends_of_a_large_video_are_fetched_and_less_than_a_megabyte() {
         let size = 90 * MIB;
-        let tail = Some(ByteRange::new(size - 256 * KIB, size));
-        assert_eq!(tail_of("clip.mp4", size), tail);
-        assert_eq!(tail_of("Clip.MOV", size), tail);
-        assert_eq!(tail_of("clip.mp4", 4 * MIB), None);
-        assert_eq!(tail_of("clip.mkv", size), None);
-        assert_eq!(tail_of("mp4", size), None);
+        let ends = ends_of("clip.mp4", size).unwrap();
+        assert_eq!((ends[0].start, ends[1].end), (0, size));
+        assert!(ends[0].len() + ends[1].len() < MIB);
+        assert_eq!(ends_of("Clip.MOV", size), Some(ends));
+        assert_eq!(ends_of("clip.mp4", 4 * MIB), None);
+        assert_eq!(ends_of("clip.mkv", size), None);
+        assert_eq!(ends_of("mp4", size), None);
     }
 }

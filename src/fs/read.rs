@@ -91,11 +91,11 @@ impl LibraryFs {
                 revision,
                 progress,
             } => {
-                self.read_asset(*ino, Arc::clone(revision), offset, len, done);
-                if let Some(tail) = progress.on_read(offset, len) {
+                for end in progress.on_read(offset, len).into_iter().flatten() {
                     // Refused where much is under way: it is fetched when it is read.
-                    self.reader.prefetch(&revision.file, tail);
+                    self.reader.prefetch(&revision.file, end);
                 }
+                self.read_asset(*ino, Arc::clone(revision), offset, len, done);
             }
             FileHandle::Local(bytes) => done(bytes.read(offset, len)),
             FileHandle::Write(writing) => match writing.target() {

@@ -29,9 +29,6 @@ const TAIL_FILE_BYTES: u64 = 4 * MIB;
 /// The first read of a head brings so much: `file`, a thumbnailer and the kernel's first small
 /// reads are served by one request, and more than that is not pulled for a look.
 const HEAD_BYTES: u64 = 256 * 1024;
-/// Parts of one file that are promised at a time; older promises are kept no longer.
-const MAX_PROMISES: usize = 4;
-
 /// Counts a stream for as long as its task lives, and holds the memory it was granted.
 struct StreamCount {
     engine: Arc<Engine>,
@@ -72,6 +69,10 @@ impl Engine {
             }
             _ => pages,
         };
+        if order == Some(ReadOrder::Jump) && wanted != pages {
+            // Whoever reads one end goes on to the other and comes back.
+            state.promise(wanted);
+        }
         for gap in state.uncovered(wanted, self.shelf(file)) {
             let purpose = match gap.intersect(&range).is_empty() {
                 true => Purpose::Ahead,
@@ -95,10 +96,7 @@ impl Engine {
             let (Ok(memory), 1..) = (memory, self.ahead.available_permits()) else {
                 return Prefetch::Refused;
             };
-            if state.promised.len() == MAX_PROMISES {
-                state.promised.remove(0);
-            }
-            state.promised.push(gap);
+            state.promise(gap);
             self.launch(file, &mut state, gap, Purpose::Ahead, Some(memory));
         }
         Prefetch::Taken

@@ -22,6 +22,9 @@ const READ_OUT_BYTES: u64 = 64 * 1024;
 /// Streams ahead of any reader: those in full flow and two that are starting or ending.
 const MAX_AHEAD_STREAMS: usize = MAX_BUSY_STREAMS + 2;
 
+/// Parts of one file that are promised at a time; older promises are kept no longer.
+const MAX_PROMISES: usize = 4;
+
 /// Bytes that a stream brought: its block will span `span`, is filled as far as `block` goes, and
 /// what lies from `from` on is new.
 struct News<'a> {
@@ -193,6 +196,14 @@ impl FileState {
         self.windows.wants(&near)
             || self.is_promised(&near)
             || self.waiters.iter().any(|w| w.waits_for(&near))
+    }
+
+    /// Keeps what is fetched of `range` going, whoever reads elsewhere.
+    pub fn promise(&mut self, range: ByteRange) {
+        if self.promised.len() == MAX_PROMISES {
+            self.promised.remove(0);
+        }
+        self.promised.push(range);
     }
 
     fn is_promised(&self, range: &ByteRange) -> bool {

@@ -23,15 +23,17 @@ const MIB: u64 = 1024 * KIB;
 pub const MAX_CURSORS: usize = 8;
 /// The first window, and the least that is worth a request.
 pub const MIN_WINDOW_BYTES: u64 = 256 * KIB;
-/// The largest window of one cursor: 8 connections with [`MAX_STRIPE_BYTES`] under way each.
+/// The largest window of one cursor: 12 connections with a stripe of 4 MiB under way each, which is
+/// four round trips' worth of 40 ms at 25 MB/s.
 pub const MAX_WINDOW_BYTES: u64 = 48 * MIB;
-/// Connections that carry one file's bytes at a time.
-pub const MAX_BUSY_STREAMS: usize = 8;
+/// Connections that carry one file's bytes at a time. Eight carry no more than the peers' eight do;
+/// more than a browser and a half would be rude to a host.
+pub const MAX_BUSY_STREAMS: usize = 12;
 /// What a stream may have left when its successor is asked for already: one round trip's worth
 /// (40 ms x 25 MB/s = 1 MB), so that the link does not idle between two requests.
 pub const HANDOVER_BYTES: u64 = MIB;
 /// One request's part of a large window.
-const MAX_STRIPE_BYTES: u64 = 8 * MIB;
+const MAX_STRIPE_BYTES: u64 = MAX_WINDOW_BYTES / MAX_BUSY_STREAMS as u64;
 /// Bytes read in order after which a reader is believed to go on to the end.
 const TRUSTED_BYTES: u64 = MIB;
 /// How far behind its cursor a late read still belongs to it, at least and at most.
@@ -293,21 +295,21 @@ impl Windows {
     }
 }
 
-/// The size of one request of a window: an eighth of it, so that the window is spread over
+/// The size of one request of a window: an equal part of it, so that the window is spread over
 /// [`MAX_BUSY_STREAMS`] connections, in whole blocks, 1 MiB at least where the window has several.
 fn stripe_bytes(window: u64) -> u64 {
     if window < 2 * MIB {
         return window / 2;
     }
-    let eighth = window / MAX_BUSY_STREAMS as u64;
-    (eighth - eighth % MIB).clamp(MIB, MAX_STRIPE_BYTES)
+    let part = window / MAX_BUSY_STREAMS as u64;
+    (part - part % MIB).clamp(MIB, MAX_STRIPE_BYTES)
 }
 
 /// The largest request with `left` bytes to the file's end, so that all connections finish at about
 /// the same time.
 fn last_stripes_bytes(left: u64) -> u64 {
-    let eighth = left / MAX_BUSY_STREAMS as u64;
-    (eighth - eighth % MIB).max(MIB)
+    let part = left / MAX_BUSY_STREAMS as u64;
+    (part - part % MIB).max(MIB)
 }
 
 /// The memory that all windows of all files share. Each holder gets an equal part at least; one
@@ -487,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_window_is_cut_into_aligned_stripes_for_eight_connections() {
+    fn a_large_window_is_cut_into_aligned_stripes_for_all_connections() {
         let mut windows = Windows::default();
         windows.on_read(&ByteRange::at(0, 12 * MIB));
         windows.on_read(&ByteRange::at(12 * MIB, 100 * KIB));
@@ -498,9 +500,9 @@ mod tests {
             stripes.push(stripe);
         }
         assert_eq!(stripes[0].start, 12 * MIB + 100 * KIB);
-        assert_eq!(stripes[0].end, 18 * MIB);
+        assert_eq!(stripes[0].end, 16 * MIB);
         assert!(stripes.windows(2).all(|pair| pair[0].end == pair[1].start));
-        assert!(stripes[1..].iter().all(|s| s.len() == 6 * MIB));
+        assert!(stripes[1..].iter().all(|s| s.len() == 4 * MIB));
         assert!(stripes.len() <= MAX_BUSY_STREAMS);
     }
 
@@ -528,7 +530,7 @@ mod tests {
             windows.planned(&stripe);
             lengths.push(stripe.len());
         }
-        assert_eq!(lengths[0], 2 * MIB);
+        assert_eq!(lengths[0], MIB);
         assert_eq!(lengths.iter().sum::<u64>(), 16 * MIB + 5);
         assert!(lengths.windows(2).all(|pair| pair[0] >= pair[1]));
     }
