@@ -101,7 +101,12 @@ fn a_mount_that_is_killed_while_it_starts_is_dead_and_not_stuck() {
         studio.start();
         until("it is mounted", || studio.is_mounted());
         studio.kill();
-        assert_eq!(errno(fs::read_dir(studio.at(""))), libc::ENOTCONN);
+        // Whoever asks while the kernel is still tearing it down is told ECONNABORTED.
+        let dead = errno(fs::read_dir(studio.at("")));
+        assert!(
+            [libc::ENOTCONN, libc::ECONNABORTED].contains(&dead),
+            "{dead}"
+        );
         unmount(&studio);
     }
 }
