@@ -95,7 +95,7 @@ pub fn serve<S: Stack>(
     stack.mounted(session.notifier());
     let ended = events.sender.clone();
     spawn("reelfs-session", move || {
-        let _ = ended.send(Event::Ended(session.run()));
+        let _ = ended.send(Event::Ended(end_of(session.run())));
     })?;
     let answered = events.sender.clone();
     let path = point.path().to_path_buf();
@@ -131,6 +131,15 @@ fn session_options(config: &Config) -> fuser::Config {
     }
     options.n_threads = Some(LOOP_THREADS);
     options
+}
+
+/// How a session ended. That the connection was aborted is what `umount -f` and an unmount while a
+/// request was under way look like from here, and no failure of ours.
+fn end_of(run: io::Result<()>) -> io::Result<()> {
+    match run {
+        Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+        other => other,
+    }
 }
 
 fn refused(path: &Path, error: &io::Error) -> MountError {
