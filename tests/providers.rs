@@ -336,6 +336,31 @@ fn passing_faults_are_not_seen_in_a_listing() {
 }
 
 #[test]
+fn assets_that_come_and_go_while_listing_cost_no_other_asset() {
+    let emulator = emulator();
+    let mut videos = add_videos(&emulator, 120);
+    let gone: Vec<String> = videos.iter().take(3).cloned().collect();
+    let first_page = |effect| {
+        let first = Fault::at(HostKind::Useapi).path("offset=0&").times(1);
+        emulator.add_fault(first.does(effect));
+    };
+    for id in &gone {
+        first_page(Effect::ThenRemove(id.clone()));
+        let listed = ids(&runway(&emulator).list(Library::RunwayVideo).unwrap());
+        videos.remove(id);
+        assert!(
+            listed.is_superset(&videos),
+            "lost {:?}",
+            videos.difference(&listed)
+        );
+    }
+    let new = RunwayAsset::named("new.mp4", small());
+    first_page(Effect::ThenAdd(Box::new(new)));
+    let listed = ids(&runway(&emulator).list(Library::RunwayVideo).unwrap());
+    assert!(listed.is_superset(&videos));
+}
+
+#[test]
 fn a_page_that_stays_bad_fails_the_listing() {
     let emulator = emulator();
     add_videos(&emulator, 120);
