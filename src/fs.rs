@@ -236,7 +236,7 @@ impl LibraryFs {
 
     /// Makes the kernel forget a file's pages and attributes.
     fn forget_data(&self, ino: u64) {
-        self.catalog.tell_kernel(vec![Forget::Data { ino }], None);
+        self.catalog.tell_kernel(vec![Forget::Data { ino }]);
     }
 }
 

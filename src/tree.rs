@@ -182,13 +182,6 @@ impl Tree {
         ino
     }
 
-    /// Makes the next look at a directory ask its service.
-    pub fn expire_listing(&mut self, library: Library) {
-        if let Some(directory) = self.directories.get_mut(&library) {
-            directory.listed_at = None;
-        }
-    }
-
     /// Forgets an asset that was deleted at `at`; a listing made before does not bring it back.
     pub fn remove_asset(&mut self, ino: u64, at: Instant) -> Changes {
         let mut changes = Changes::default();

@@ -15,6 +15,7 @@ mod runflow;
 pub(in crate::fs) mod urls;
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -143,20 +144,18 @@ impl Catalog {
         };
         let service = asset.library.service();
         self.on_worker(service, move |catalog| {
-            let deleted = catalog.provider(service).map(|p| p.delete(&asset));
-            match deleted {
-                Some(Ok(()) | Err(ProviderError::NotFound)) => {
+            match catalog.ask(service, |provider| provider.delete(&asset)) {
+                Ok(()) | Err(ProviderError::NotFound) => {
                     let at = catalog.now();
                     let changes = catalog.lock().tree.remove_asset(ino, at);
                     log::info!("{}: deleted asset {}", asset.library, asset.id);
                     catalog.announce(asset.library, changes);
                     ready(Ok(()));
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     log::error!("{}: cannot delete {}: {error}", asset.library, asset.id);
                     ready(Err(error.into()));
                 }
-                None => ready(Err(FsError::NotFound)),
             }
         });
     }
@@ -219,27 +218,15 @@ impl Catalog {
         self.listing_ttl
     }
 
-    /// Makes the kernel forget, where there is one; then runs `then`.
-    pub fn tell_kernel(&self, what: Vec<Forget>, then: Option<Box<dyn FnOnce() + Send>>) {
-        match (self.kernel.get(), then) {
-            (Some(kernel), then) => kernel.forget(what, then),
-            (None, Some(then)) => then(),
-            (None, None) => {}
+    /// Makes the kernel forget, where there is one.
+    pub fn tell_kernel(&self, what: Vec<Forget>) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.forget(what);
         }
     }
 
     /// Tells the kernel of `changes`.
     pub fn announce(&self, library: Library, changes: Changes) {
-        self.announce_then(library, changes, None);
-    }
-
-    /// As [`Self::announce`]; `then` runs after the kernel knows, at once where there is none.
-    pub fn announce_then(
-        &self,
-        library: Library,
-        changes: Changes,
-        then: Option<Box<dyn FnOnce() + Send>>,
-    ) {
         let parent = inode::of_library(library);
         let mut forget: Vec<Forget> = changes
             .names
@@ -250,7 +237,7 @@ impl Catalog {
             forget.push(Forget::Data { ino: parent });
         }
         forget.extend(changes.revised.into_iter().map(|ino| Forget::Data { ino }));
-        self.tell_kernel(forget, then);
+        self.tell_kernel(forget);
     }
 
     /// Remembers what the user gave an uploaded asset, for this mount's later listings.
@@ -258,9 +245,19 @@ impl Catalog {
         self.lock().kept.insert(id, kept);
     }
 
-    fn provider(&self, service: Service) -> Option<Arc<dyn Provider>> {
-        let behind = self.services.get(&service)?;
-        Some(Arc::clone(&behind.provider))
+    /// Asks a service. A provider that panics has failed, like one that answers nonsense: whoever
+    /// waits for its answer is told so, or a directory would wait for ever.
+    fn ask<T>(
+        &self,
+        service: Service,
+        call: impl FnOnce(&dyn Provider) -> Result<T, ProviderError>,
+    ) -> Result<T, ProviderError> {
+        let behind = self.services.get(&service);
+        let provider = &behind.ok_or(ProviderError::Unsupported)?.provider;
+        catch_unwind(AssertUnwindSafe(|| call(&**provider))).unwrap_or_else(|_| {
+            let bug = "reading it met a bug in reelfs; the log has more";
+            Err(ProviderError::Malformed(bug.to_string()))
+        })
     }
 
     /// Runs `job` on a thread of the service's pool.

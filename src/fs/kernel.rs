@@ -12,6 +12,6 @@ pub enum Forget {
 /// Tells the kernel. Never blocks the caller: telling can wait for a directory's lock that is held
 /// by an operation we have not answered yet.
 pub trait KernelCache: Send + Sync {
-    /// Makes the kernel forget, in order, and then runs `then` on another thread.
-    fn forget(&self, what: Vec<Forget>, then: Option<Box<dyn FnOnce() + Send>>);
+    /// Makes the kernel forget, in order, on another thread.
+    fn forget(&self, what: Vec<Forget>);
 }

@@ -10,30 +10,20 @@ use fuser::{INodeNo, Notifier};
 
 use crate::fs::kernel::{Forget, KernelCache};
 
-struct Order {
-    what: Vec<Forget>,
-    then: Option<Box<dyn FnOnce() + Send>>,
-}
-
 /// See the module's head. Its thread ends with it.
 pub struct KernelNotifier {
-    orders: Sender<Order>,
+    orders: Sender<Vec<Forget>>,
 }
 
 impl KernelNotifier {
     /// Starts the thread that tells the kernel; it ends with the notifier.
     pub fn start(notifier: Notifier) -> std::io::Result<Self> {
-        let (orders, queue) = mpsc::channel::<Order>();
+        let (orders, queue) = mpsc::channel::<Vec<Forget>>();
         thread::Builder::new()
             .name("notify".to_string())
             .spawn(move || {
-                for order in queue {
-                    for item in &order.what {
-                        tell(&notifier, item);
-                    }
-                    if let Some(then) = order.then {
-                        then();
-                    }
+                for item in queue.iter().flatten() {
+                    tell(&notifier, &item);
                 }
             })?;
         Ok(Self { orders })
@@ -41,15 +31,9 @@ impl KernelNotifier {
 }
 
 impl KernelCache for KernelNotifier {
-    fn forget(&self, what: Vec<Forget>, then: Option<Box<dyn FnOnce() + Send>>) {
-        if what.is_empty() && then.is_none() {
-            return;
-        }
-        if let Err(returned) = self.orders.send(Order { what, then })
-            && let Some(then) = returned.0.then
-        {
-            then();
-        }
+    fn forget(&self, what: Vec<Forget>) {
+        // The thread is gone only when the mount is.
+        let _ = self.orders.send(what);
     }
 }
 

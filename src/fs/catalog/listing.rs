@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::error::FsError;
 use super::super::memory;
 use super::{Catalog, Ready, State};
-use crate::provider::{Asset, AssetId, Library, ProviderError};
+use crate::provider::{Asset, AssetId, Library};
 use crate::reader::ObjectInfo;
 use crate::tree::Changes;
 
@@ -46,19 +46,9 @@ impl Catalog {
         self.on_worker(library.service(), move |catalog| catalog.load(library));
     }
 
-    /// Forgets how old the listings are, so that the next look asks the services.
-    pub fn expire(&self, library: Library) {
-        let mut state = self.lock();
-        state.not_before.remove(&library);
-        state.tree.expire_listing(library);
-    }
-
     fn load(&self, library: Library) {
         let asked_at = self.now();
-        let listed = match self.provider(library.service()) {
-            Some(provider) => provider.list(library),
-            None => Err(ProviderError::Unsupported),
-        };
+        let listed = self.ask(library.service(), |provider| provider.list(library));
         let listed = listed.map(|assets| {
             let remembered = memory::objects(&self.store, &assets);
             (assets, remembered)

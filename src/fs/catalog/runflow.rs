@@ -42,10 +42,7 @@ impl Catalog {
 
     fn find(&self, id: AssetId) {
         let asked_at = self.now();
-        let found = match self.provider(Service::Runflow) {
-            Some(provider) => provider.find(&id),
-            None => Err(ProviderError::Unsupported),
-        };
+        let found = self.ask(Service::Runflow, |provider| provider.find(&id));
         let found = found.map(|asset| {
             let remembered = memory::objects(&self.store, std::slice::from_ref(&asset));
             (asset, remembered)

@@ -35,9 +35,8 @@ impl Catalog {
     }
 
     fn ask_for_url(&self, key: &AssetKey, stale: &Asset) -> Result<SignedUrl, ProviderError> {
-        let provider = self.provider(key.service);
-        let provider = provider.ok_or(ProviderError::Unsupported)?;
-        let (fresh, others) = provider.refresh_with_others(stale)?;
+        let (fresh, others) =
+            self.ask(key.service, |provider| provider.refresh_with_others(stale))?;
         let url = fresh.url.clone();
         let mut state = self.lock();
         for asset in others.into_iter().chain([fresh]) {

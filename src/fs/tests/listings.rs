@@ -2,9 +2,13 @@
 
 use super::super::catalog::listing::{MAX_STALE, RETRY_AFTER_FAILURE};
 use super::world::*;
+use crate::clock::SystemClock;
 use crate::emulator::{Effect, Fault, HostKind, RunflowAsset};
-use crate::fs::{FsError, Kind, Library};
+use crate::fs::{Catalog, FsError, Kind, Library};
+use crate::provider::{Asset, Provider, ProviderError, Service};
+use crate::store::Store;
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 const UUID: &str = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
@@ -285,4 +289,34 @@ fn the_fixed_directories_are_there_without_a_request() {
     let absent = start(|done| world.lookup(1, OsStr::new("nothing"), done));
     assert_eq!(absent.wait(), Err(FsError::NotFound));
     assert_eq!(world.api_requests(), 0);
+}
+
+/// A provider with a bug.
+struct Panicking;
+
+impl Provider for Panicking {
+    fn service(&self) -> Service {
+        Service::Runway
+    }
+
+    fn list(&self, _library: Library) -> Result<Vec<Asset>, ProviderError> {
+        panic!("on purpose")
+    }
+
+    fn refresh(&self, _asset: &Asset) -> Result<Asset, ProviderError> {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn a_bug_in_a_provider_is_an_error_and_holds_up_nobody() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(state_dir.path()).unwrap());
+    let clock = Arc::new(SystemClock);
+    let catalog = Catalog::new(vec![Arc::new(Panicking)], store, clock, LISTING_TTL);
+    // Twice: the second must not wait for the first for ever.
+    for _ in 0..2 {
+        let listed = now(|done| catalog.ensure_listed(VIDEO, done));
+        assert!(matches!(listed, Err(FsError::Io(_))), "{listed:?}");
+    }
 }

@@ -67,11 +67,8 @@ impl RecordingKernel {
 }
 
 impl KernelCache for RecordingKernel {
-    fn forget(&self, what: Vec<Forget>, then: Option<Box<dyn FnOnce() + Send>>) {
+    fn forget(&self, what: Vec<Forget>) {
         lock(&self.0).extend(what);
-        if let Some(then) = then {
-            std::thread::spawn(then);
-        }
     }
 }
 
@@ -114,7 +111,7 @@ pub fn start<T: Send + 'static>(operation: impl FnOnce(Done<T>)) -> Pending<T> {
     Pending(receive)
 }
 
-fn now<T: Send + 'static>(operation: impl FnOnce(Done<T>)) -> Result<T, FsError> {
+pub fn now<T: Send + 'static>(operation: impl FnOnce(Done<T>)) -> Result<T, FsError> {
     start(operation).wait()
 }
 
