@@ -3,7 +3,7 @@
 //! The modules are layers; imports point only downward (see `docs/ARCHITECTURE.md`):
 //! entry (`cli`, `config`, `mount`) → protocol (`fuse`) → operations (`fs`) →
 //! domain (`tree`, `reader`, `upload`, `store`) → `provider` → `http` → base
-//! (`cache`, `range`, `clock`, `timestamp`, `workers`).
+//! (`cache`, `range`, `clock`, `health`, `timestamp`, `workers`).
 #![forbid(unsafe_code)]
 
 pub mod cache;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod emulator;
 pub mod fs;
 pub mod fuse;
+pub mod health;
 pub mod http;
 pub mod logging;
 pub mod mount;

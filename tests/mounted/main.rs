@@ -7,4 +7,5 @@ mod support;
 mod life;
 mod listing;
 mod reading;
+mod status;
 mod writing;
