@@ -35,6 +35,7 @@ pub struct LibraryStack {
     fs: Arc<LibraryFs>,
     lot: Arc<ParkingLot>,
     uploads: Option<Arc<Uploads>>,
+    owner: Owner,
     #[cfg(feature = "emulator")]
     _demo: Option<demo::Demo>,
 }
@@ -96,6 +97,7 @@ fn assemble(config: &Config, mount_point: &Path, state_dir: &Path) -> anyhow::Re
         fs,
         lot: ParkingLot::start().context("cannot start a thread")?,
         uploads,
+        owner: owner(config),
         #[cfg(feature = "emulator")]
         _demo: None,
     })
@@ -138,6 +140,16 @@ fn about(config: &Config, mount_point: &Path, clock: &Arc<dyn Clock>) -> About {
     }
 }
 
+fn owner(config: &Config) -> Owner {
+    let me = || rustix::process::getuid().as_raw();
+    let my_group = || rustix::process::getgid().as_raw();
+    Owner {
+        uid: config.uid.unwrap_or_else(me),
+        gid: config.gid.unwrap_or_else(my_group),
+        umask: config.umask,
+    }
+}
+
 fn deadlines(config: &Config) -> Deadlines {
     let usual = Deadlines::default();
     Deadlines {
@@ -176,11 +188,7 @@ impl Stack for LibraryStack {
     type Fs = FuseAdapter;
 
     fn filesystem(&mut self) -> FuseAdapter {
-        let owner = Owner {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-        };
-        FuseAdapter::new(Arc::clone(&self.fs), Arc::clone(&self.lot), owner)
+        FuseAdapter::new(Arc::clone(&self.fs), Arc::clone(&self.lot), self.owner)
     }
 
     fn mounted(&self, notifier: fuser::Notifier) {

@@ -39,7 +39,7 @@ fn the_control_directory_is_found_by_name_and_never_listed() {
 
 #[test]
 fn the_control_directory_is_for_the_mounts_owner_and_cannot_be_changed() {
-    let studio = Studio::with(&["--allow-other"]);
+    let studio = Studio::with(&["--allow-other", "--umask", "0"]);
     for (path, mode) in [
         (".reelfs", 0o500),
         (".reelfs/status.json", 0o400),
@@ -49,6 +49,10 @@ fn the_control_directory_is_for_the_mounts_owner_and_cannot_be_changed() {
         assert_eq!(metadata.mode() & 0o777, mode, "{path}");
         assert_eq!(metadata.uid(), rustix::process::getuid().as_raw());
     }
+    assert_eq!(
+        fs::metadata(studio.at("ltx")).unwrap().mode() & 0o777,
+        0o777
+    );
     let file = studio.at(".reelfs/status.json");
     assert_eq!(
         errno(fs::OpenOptions::new().write(true).open(&file)),

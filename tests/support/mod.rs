@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
@@ -35,6 +35,8 @@ const PACKAGES: [(&str, &str); 12] = [
     ("cmp", "diffutils"),
     ("ps", "procps"),
     ("findmnt", "mount"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
     ("fusermount3", "fuse3"),
 ];
 
