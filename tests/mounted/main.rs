@@ -6,5 +6,6 @@ mod support;
 
 mod life;
 mod listing;
+mod metadata;
 mod reading;
 mod writing;
