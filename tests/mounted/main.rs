@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod conventions;
 mod life;
 mod listing;
 mod metadata;

@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
@@ -36,6 +36,8 @@ const PACKAGES: [(&str, &str); 13] = [
     ("cmp", "diffutils"),
     ("ps", "procps"),
     ("findmnt", "mount"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
     ("fusermount3", "fuse3"),
 ];
 
