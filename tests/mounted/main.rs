@@ -7,6 +7,7 @@ mod support;
 mod conventions;
 mod life;
 mod listing;
+mod metadata;
 mod reading;
 mod status;
 mod writing;

@@ -23,13 +23,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
     ("mpv", "mpv"),
     ("gio", "libglib2.0-bin"),
     ("getfattr", "attr"),
+    ("setfattr", "attr"),
     ("python3", "python3"),
     ("tar", "tar"),
     ("cmp", "diffutils"),
