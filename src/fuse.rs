@@ -434,8 +434,8 @@ impl Filesystem for FuseAdapter {
                     space.blocks,
                     space.free,
                     space.available,
-                    0,
-                    0,
+                    space.files,
+                    space.files_free,
                     block_bytes,
                     crate::tree::name::MAX_NAME_BYTES as u32,
                     block_bytes,
@@ -458,8 +458,8 @@ impl Filesystem for FuseAdapter {
         answer(reply)(self.fs.setxattr(ino.0, name, value));
     }
 
-    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply)(self.fs.removexattr(ino.0, name));
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

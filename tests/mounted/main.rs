@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod conventions;
 mod life;
 mod listing;
+mod metadata;
 mod reading;
 mod writing;
