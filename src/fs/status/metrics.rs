@@ -195,12 +195,12 @@ impl Page {
         self.many(name, kind, help, [(Vec::new(), value)]);
     }
 
-    fn many<'a>(
+    fn many(
         &mut self,
         name: &str,
         kind: Kind,
         help: &str,
-        samples: impl IntoIterator<Item = (Vec<Label<'a>>, f64)>,
+        samples: impl IntoIterator<Item = (Vec<Label<'_>>, f64)>,
     ) {
         let kind = match kind {
             Kind::Gauge => "gauge",
