@@ -195,12 +195,16 @@ impl Page {
         self.many(name, kind, help, [(Vec::new(), value)]);
     }
 
-    fn many(
+    #[expect(
+        single_use_lifetimes,
+        reason = "an anonymous one can't stand in `impl Trait`"
+    )]
+    fn many<'a>(
         &mut self,
         name: &str,
         kind: Kind,
         help: &str,
-        samples: impl IntoIterator<Item = (Vec<Label<'_>>, f64)>,
+        samples: impl IntoIterator<Item = (Vec<Label<'a>>, f64)>,
     ) {
         let kind = match kind {
             Kind::Gauge => "gauge",
