@@ -30,6 +30,7 @@ const PACKAGES: [(&str, &str); 15] = [
     ("mpv", "mpv"),
     ("gio", "libglib2.0-bin"),
     ("getfattr", "attr"),
+    ("setfattr", "attr"),
     ("python3", "python3"),
     ("tar", "tar"),
     ("cmp", "diffutils"),
