@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
