@@ -25,6 +25,7 @@ mod local;
 mod lookup;
 mod memory;
 mod read;
+pub mod refresh;
 mod revision;
 mod settle;
 mod stat;
@@ -32,7 +33,7 @@ pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
-mod xattr;
+pub mod xattr;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -10,5 +10,6 @@ mod life;
 mod listing;
 mod metadata;
 mod reading;
+mod refresh;
 mod status;
 mod writing;

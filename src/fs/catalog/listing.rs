@@ -22,7 +22,8 @@ impl Catalog {
     pub fn fresh_for(&self, state: &State, library: Library) -> Duration {
         let now = self.now();
         let listed = state.tree.listed_at(library);
-        let by_age = listed.map_or(Duration::ZERO, |at| {
+        let trusted = listed.filter(|_| !state.distrusted.contains(&library));
+        let by_age = trusted.map_or(Duration::ZERO, |at| {
             (at + self.listing_ttl).saturating_duration_since(now)
         });
         let by_pause = state.not_before.get(&library);
@@ -47,6 +48,7 @@ impl Catalog {
     }
 
     fn load(&self, library: Library) {
+        self.lock().distrusted.remove(&library);
         let asked_at = self.now();
         let listed = self.ask(library.service(), |provider| provider.list(library));
         let listed = listed.map(|assets| {
@@ -54,6 +56,7 @@ impl Catalog {
             (assets, remembered)
         });
         let mut state = self.lock();
+        let is_new = listed.is_ok();
         let (answer, changes) = match listed {
             Ok((assets, remembered)) => {
                 state.not_before.remove(&library);
@@ -70,9 +73,17 @@ impl Catalog {
                 Changes::default(),
             ),
         };
-        let waiting = state.loading.remove(&library).unwrap_or_default();
+        // Distrusted while the service answered: this may be older than what is asked for.
+        let again = is_new && state.distrusted.contains(&library);
+        let waiting = match again {
+            true => Vec::new(),
+            false => state.loading.remove(&library).unwrap_or_default(),
+        };
         drop(state);
         self.announce(library, changes);
+        if again {
+            self.on_worker(library.service(), move |catalog| catalog.load(library));
+        }
         for ready in waiting {
             ready(answer.clone());
         }
@@ -85,6 +96,8 @@ impl Catalog {
         library: Library,
         error: FsError,
     ) -> Result<(), FsError> {
+        // It is as old as before, also where it was a refresh that failed.
+        state.distrusted.insert(library);
         let now = self.now();
         let listed_at = state.tree.listed_at(library);
         let usable = listed_at.is_some_and(|at| now < at + MAX_STALE) && error.is_transient();
@@ -110,6 +123,12 @@ impl Catalog {
 }
 
 impl State {
+    /// Lets no listing from before this call be taken for fresh, whatever its age.
+    pub fn distrust(&mut self, library: Library) {
+        self.distrusted.insert(library);
+        self.not_before.remove(&library);
+    }
+
     fn take_listing(
         &mut self,
         library: Library,
