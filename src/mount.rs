@@ -42,8 +42,8 @@ pub trait Stack: Send + Sync + 'static {
     /// The file system; called once, before mounting.
     fn filesystem(&mut self) -> Self::Fs;
 
-    /// Called once when it is mounted, before `ready`; the notifier may be kept.
-    fn mounted(&self, notifier: fuser::Notifier);
+    /// Called once when it is mounted at `point`, before `ready`; the notifier may be kept.
+    fn mounted(&self, notifier: fuser::Notifier, point: &Path);
 
     /// Finishes what runs, within `timeout`, and returns the names of what remains. Called once,
     /// while the mount may still be there and being used.

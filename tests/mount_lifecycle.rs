@@ -110,7 +110,7 @@ impl Stack for TestStack {
         OneFile
     }
 
-    fn mounted(&self, _: fuser::Notifier) {}
+    fn mounted(&self, _: fuser::Notifier, _: &Path) {}
 
     fn shutdown(&self, _: Duration) -> Vec<String> {
         let _ = self.began.send(());
@@ -130,7 +130,7 @@ impl Stack for UploadingStack {
         OneFile
     }
 
-    fn mounted(&self, _: fuser::Notifier) {}
+    fn mounted(&self, _: fuser::Notifier, _: &Path) {}
 
     fn shutdown(&self, _: Duration) -> Vec<String> {
         fs::write(self.0.join("draining"), "").unwrap();

@@ -92,7 +92,7 @@ pub fn serve<S: Stack>(
     let filesystem = stack.filesystem();
     let session = Session::new(filesystem, point.path(), &session_options(config))
         .map_err(|error| refused(point.path(), &error))?;
-    stack.mounted(session.notifier());
+    stack.mounted(session.notifier(), point.path());
     let ended = events.sender.clone();
     spawn("reelfs-session", move || {
         let _ = ended.send(Event::Ended(end_of(session.run())));

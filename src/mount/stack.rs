@@ -1,6 +1,6 @@
 //! The wiring: where a [`Config`] becomes a file system. Alone in knowing all layers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use crate::config::{Config, Purpose};
 use crate::fs::{Catalog, LibraryFs, Options, UploadRelay};
 use crate::fuse::parking::ParkingLot;
 use crate::fuse::{FuseAdapter, KernelNotifier, Owner};
-use crate::http::{ApiClient, ApiToken, Deadlines};
+use crate::http::{ApiClient, ApiToken, AssetClient, Deadlines, PreviewClient};
 use crate::provider::ltx::LtxProvider;
 use crate::provider::runflow::RunflowProvider;
 use crate::provider::runway::RunwayProvider;
 use crate::provider::{Provider, Service};
 use crate::reader::{AssetReader, ReaderConfig};
 use crate::store::Store;
+use crate::thumbnail::Thumbnails;
 use crate::upload::{UploadConfig, Uploads};
 
 /// How long a rename that starts an upload waits for it. The kernel holds the directory meanwhile:
@@ -32,6 +33,8 @@ pub struct LibraryStack {
     lot: Arc<ParkingLot>,
     uploads: Option<Arc<Uploads>>,
     owner: Owner,
+    /// Where thumbnails go, if they do, and how long a preview may take.
+    thumbnails: Option<(PathBuf, Deadlines)>,
     #[cfg(feature = "emulator")]
     _demo: Option<demo::Demo>,
 }
@@ -78,6 +81,7 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
         },
         state_dir: state_dir.to_path_buf(),
     };
+    let thumbnail_dir = config.thumbnail_dir.clone();
     let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options);
     let runway = providers.iter().find(|p| p.service() == Service::Runway);
     let uploads = match runway {
@@ -91,6 +95,7 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
         lot: ParkingLot::start().context("cannot start a thread")?,
         uploads,
         owner: owner(config),
+        thumbnails: thumbnail_dir.map(|folder| (folder, deadlines)),
         #[cfg(feature = "emulator")]
         _demo: None,
     })
@@ -162,6 +167,14 @@ fn providers(
     Ok(providers)
 }
 
+fn thumbnails(folder: &Path, deadlines: Deadlines, point: &Path) -> anyhow::Result<Thumbnails> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let client = AssetClient::new(deadlines, Arc::clone(&clock))?;
+    let client = PreviewClient::new(client, deadlines)?;
+    Thumbnails::new(folder, point, client, clock)
+        .with_context(|| format!("{} can't be used", folder.display()))
+}
+
 impl Stack for LibraryStack {
     type Fs = FuseAdapter;
 
@@ -169,10 +182,16 @@ impl Stack for LibraryStack {
         FuseAdapter::new(Arc::clone(&self.fs), Arc::clone(&self.lot), self.owner)
     }
 
-    fn mounted(&self, notifier: fuser::Notifier) {
+    fn mounted(&self, notifier: fuser::Notifier, point: &Path) {
         match KernelNotifier::start(notifier) {
             Ok(kernel) => self.fs.catalog().set_kernel(Arc::new(kernel)),
             Err(error) => log::warn!("the kernel won't be told of changes: {error}"),
+        }
+        if let Some((folder, deadlines)) = &self.thumbnails {
+            match thumbnails(folder, *deadlines, point) {
+                Ok(thumbnails) => self.fs.set_thumbnails(thumbnails),
+                Err(error) => log::warn!("there will be no thumbnails: {error:#}"),
+            }
         }
     }
 

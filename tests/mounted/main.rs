@@ -9,4 +9,5 @@ mod life;
 mod listing;
 mod metadata;
 mod reading;
+mod thumbnails;
 mod writing;
