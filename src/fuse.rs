@@ -224,11 +224,9 @@ impl Filesystem for FuseAdapter {
         let how = open_mode(req, flags.0);
         self.lot.run(req.pid(), answer, |done| {
             match flags.acc_mode() {
-                // O_TRUNC with O_RDONLY is undefined by POSIX; Linux truncates, we don't.
-                OpenAccMode::O_RDONLY => self.fs.open_to_read(ino.0, done),
-                OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => {
-                    self.fs.open_to_write(ino.0, how, done);
-                }
+                // With O_TRUNC it changes the file; Linux' file systems truncate, so this one does.
+                OpenAccMode::O_RDONLY if !how.truncate => self.fs.open_to_read(ino.0, done),
+                _ => self.fs.open_to_write(ino.0, how, done),
             }
         });
     }

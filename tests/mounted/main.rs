@@ -1,5 +1,6 @@
 //! The real program, mounted over the emulated services and driven by real programs. One binary,
 //! because each costs a link; `cargo test --test mounted reading::` runs one group.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,5 +10,6 @@ mod life;
 mod listing;
 mod metadata;
 mod reading;
+mod status;
 mod thumbnails;
 mod writing;
