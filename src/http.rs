@@ -7,6 +7,7 @@ pub mod asset;
 pub mod expiry;
 mod json;
 pub mod message;
+pub mod origin;
 pub mod request;
 pub mod retry;
 pub mod secret;
@@ -16,8 +17,9 @@ pub mod upload;
 
 pub use api::ApiClient;
 pub use asset::AssetClient;
+pub use origin::UrlPolicy;
 pub use request::ApiRequest;
-pub use secret::{ApiToken, SignedUrl, UrlPolicy};
+pub use secret::{ApiToken, SignedUrl};
 pub use upload::{ApiUpload, UploadError};
 
 use std::sync::Once;

@@ -27,9 +27,9 @@ use url::Url;
 
 use super::json;
 use super::message::{hidden_error, read_envelope};
+use super::origin::host_of;
 use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
-use super::secret::host_of;
 use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
 use crate::clock::Clock;
 

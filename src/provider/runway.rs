@@ -201,7 +201,11 @@ impl RunwayProvider {
             ..ApiRequest::default()
         };
         let answer = self.api.get(&request);
-        wire::objects(answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?)
+        let answer = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?;
+        let items: Vec<Item> = wire::objects(answer)?;
+        let readable = |item: &&Item| item.name.is_some() || item.identity().is_some();
+        wire::check_readable(items.len(), items.iter().filter(readable).count())?;
+        Ok(items)
     }
 
     fn asset(&self, item: Item, library: Library, odd: &mut Oddities) -> Option<Asset> {
