@@ -8,6 +8,7 @@ pub mod expiry;
 mod json;
 pub mod message;
 pub mod origin;
+pub mod redact;
 pub mod request;
 pub mod retry;
 pub mod secret;

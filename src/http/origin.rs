@@ -97,7 +97,7 @@ fn is_local(url: &Url) -> bool {
 fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let below = |domain: &&str| name.strip_suffix(*domain).is_some_and(|n| n.ends_with('.'));
-    !name.contains('.') || LOCAL_DOMAINS.iter().any(|domain| below(domain))
+    !name.contains('.') || LOCAL_DOMAINS.iter().any(below)
 }
 
 /// Whether an address is not one of the public internet's hosts: loopback, link-local, private,

@@ -3,6 +3,7 @@
 //!
 //! Most of it mounts within this process, without a kernel, so that hundreds of mounts can wait for
 //! their deadlines side by side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code)] // It serves other binaries too.
