@@ -13,6 +13,7 @@ mod ahead;
 pub mod attr;
 mod catalog;
 mod change;
+pub mod control;
 mod copy_up;
 mod directory;
 pub mod error;
@@ -27,6 +28,7 @@ mod read;
 mod revision;
 mod settle;
 mod stat;
+pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
@@ -46,7 +48,7 @@ use crate::provider::{Library, Service};
 use crate::reader::AssetReader;
 use crate::store::AssetMeta;
 use crate::tree::Kept;
-use crate::tree::inode::{self, Fixed};
+use crate::tree::inode::{self, ControlFile, Fixed};
 use crate::upload::{StagedFile, Uploads};
 
 pub use attr::{Attr, Kind};
@@ -60,6 +62,7 @@ use kernel::Forget;
 pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
+use status::About;
 pub use write::{Closer, OpenMode};
 
 /// Called once with an operation's outcome.
@@ -84,6 +87,8 @@ enum Place {
     Service(Service),
     Library(Library),
     File,
+    Control,
+    ControlFile(ControlFile),
 }
 
 /// Free and total space and inodes, for `statfs`.
@@ -104,6 +109,7 @@ pub struct LibraryFs {
     reader: Arc<AssetReader>,
     uploads: OnceLock<Arc<Uploads>>,
     options: Options,
+    about: About,
     mounted_at: SystemTime,
     files: Handles<read::FileHandle>,
     directories: Handles<DirHandle>,
@@ -128,6 +134,7 @@ impl LibraryFs {
         reader: Arc<AssetReader>,
         clock: &dyn Clock,
         options: Options,
+        about: About,
     ) -> Arc<Self> {
         Arc::new(Self {
             sequence: AtomicU64::new(catalog.last_sequence()),
@@ -135,6 +142,7 @@ impl LibraryFs {
             reader,
             uploads: OnceLock::new(),
             options,
+            about,
             mounted_at: clock.now(),
             files: Handles::default(),
             directories: Handles::default(),
@@ -213,16 +221,18 @@ impl LibraryFs {
             Some(Fixed::Library(library)) => {
                 shown(library.service()).then_some(Place::Library(library))
             }
+            Some(Fixed::Control) => Some(Place::Control),
+            Some(Fixed::ControlFile(file)) => Some(Place::ControlFile(file)),
         }
     }
 
     fn library_of(&self, ino: u64) -> Result<Library, FsError> {
         match self.place(ino) {
             Some(Place::Library(library)) => Ok(library),
-            Some(Place::Root | Place::Service(_)) => Err(FsError::NotPermitted(
+            Some(Place::Root | Place::Service(_) | Place::Control) => Err(FsError::NotPermitted(
                 "files stand in the directories of a service only",
             )),
-            Some(Place::File) => Err(FsError::NotDirectory),
+            Some(Place::File | Place::ControlFile(_)) => Err(FsError::NotDirectory),
             None => Err(FsError::NotFound),
         }
     }

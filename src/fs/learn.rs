@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FsError, LibraryFs, Ready, lock};
+use crate::health::Label;
 use crate::provider::Library;
 
 /// A directory was read this recently: a `stat` of one of its files is one of many to come.
@@ -23,6 +24,7 @@ impl LibraryFs {
         drop(state);
         let catalog = Arc::clone(&self.catalog);
         let asked = key.clone();
+        let health = Arc::clone(&self.about.health);
         self.reader.probe(
             key,
             Box::new(move |probed| {
@@ -33,6 +35,12 @@ impl LibraryFs {
                     }
                     Err(error) => {
                         log::error!("{library}: the size of {} is unknown: {error}", asked.id);
+                        let label = Label {
+                            service: asked.service.name(),
+                            kind: error.kind(),
+                        };
+                        let place = format_args!("the size of {} in {library}", asked.id);
+                        health.trouble(label, &place, &error);
                         Err(error.into())
                     }
                 });

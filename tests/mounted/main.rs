@@ -10,4 +10,5 @@ mod life;
 mod listing;
 mod metadata;
 mod reading;
+mod status;
 mod writing;
