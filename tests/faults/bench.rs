@@ -1,6 +1,7 @@
 //! A library mounted within this process: every operation is called as the kernel would and
 //! waited for.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use reelfs::clock::SystemClock;
 use reelfs::emulator::{Content, Emulator};
+use reelfs::fs::status::About;
 use reelfs::fs::{Attr, Catalog, Closer, Done, FsError, LibraryFs, OpenMode, Options, UploadRelay};
+use reelfs::health::Health;
 use reelfs::http::{ApiClient, ApiToken, Deadlines};
 use reelfs::provider::Library;
 use reelfs::provider::Provider;
@@ -95,7 +98,12 @@ impl Bench {
             rename_wait: HANG,
             state_dir: state.path().to_path_buf(),
         };
-        let fs = LibraryFs::new(catalog, Arc::clone(&reader), &*clock, options);
+        let about = About {
+            mount_point: "/mnt".into(),
+            accounts: BTreeMap::new(),
+            health: Health::new(clock.clone(), str::to_string),
+        };
+        let fs = LibraryFs::new(catalog, Arc::clone(&reader), &*clock, options, about);
         let relay = Arc::new(UploadRelay::default());
         let config = UploadConfig {
             deadline: settings.deadlines.total,
