@@ -126,7 +126,7 @@ impl LibraryFs {
         clock: &dyn Clock,
         options: Options,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let fs = Arc::new(Self {
             sequence: AtomicU64::new(catalog.last_sequence()),
             catalog,
             reader,
@@ -141,7 +141,10 @@ impl LibraryFs {
             read_directories: Mutex::new(HashMap::new()),
             follows: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
-        })
+        });
+        let learner = learn::EarlyLearner(Arc::downgrade(&fs));
+        fs.catalog.set_learner(Arc::new(learner));
+        fs
     }
 
     /// From here on files can be copied in. Those that earlier mounts left stand in their

@@ -10,6 +10,7 @@ pub mod message;
 pub mod request;
 pub mod retry;
 pub mod secret;
+mod spare;
 #[cfg(test)]
 pub(crate) mod test_server;
 pub mod upload;

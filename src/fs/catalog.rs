@@ -10,6 +10,7 @@
 //! Locks: `writing` before `state`; `state` is never held while a provider, the store, the kernel or
 //! a closure is called.
 
+mod early;
 pub(in crate::fs) mod listing;
 mod runflow;
 pub(in crate::fs) mod urls;
@@ -18,6 +19,9 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
+
+use early::Early;
+pub use early::Learner;
 
 use super::error::FsError;
 use super::kernel::{Forget, KernelCache};
@@ -43,6 +47,7 @@ pub struct Catalog {
     services: HashMap<Service, Behind>,
     store: Arc<Store>,
     kernel: OnceLock<Arc<dyn KernelCache>>,
+    learner: OnceLock<Arc<dyn Learner>>,
     /// Held while what was learnt is stored, so that a shutdown waits for it.
     writing: Mutex<()>,
     state: Mutex<State>,
@@ -61,6 +66,7 @@ pub struct State {
     unstored: HashMap<Service, Vec<(AssetId, StoredObject)>>,
     storing: HashSet<Service>,
     loading: HashMap<Library, Vec<Ready>>,
+    early: HashMap<AssetKey, Early>,
     finding: HashMap<AssetId, Vec<Ready>>,
     renewing: HashMap<AssetKey, Vec<UrlDone>>,
     not_before: HashMap<Library, Instant>,
@@ -82,6 +88,7 @@ impl Catalog {
             unstored: HashMap::new(),
             storing: HashSet::new(),
             loading: HashMap::new(),
+            early: HashMap::new(),
             finding: HashMap::new(),
             renewing: HashMap::new(),
             not_before: HashMap::new(),
@@ -98,6 +105,7 @@ impl Catalog {
             services: providers.into_iter().map(behind).collect(),
             store,
             kernel: OnceLock::new(),
+            learner: OnceLock::new(),
             writing: Mutex::new(()),
             state: Mutex::new(state),
         });
@@ -166,6 +174,9 @@ impl Catalog {
         let mut state = self.lock();
         let ino = state.tree.ino_of(key);
         let Some(node) = ino.and_then(|ino| state.tree.asset_mut(ino)) else {
+            if let Some(early) = state.early.get_mut(key) {
+                early.info = Some(info.clone());
+            }
             return;
         };
         let before = node.learned.replace(info.clone());
