@@ -7,6 +7,7 @@
 //! no error and no Debug output holds a token.
 
 mod file;
+mod owner;
 mod source;
 
 use std::fmt;
@@ -72,6 +73,13 @@ pub struct Config {
     pub allow_other: bool,
     pub read_only: bool,
     pub allow_delete: bool,
+    /// Whom files belong to, as shown; `None` is who mounts.
+    pub uid: Option<u32>,
+    /// As `uid`, of the group.
+    pub gid: Option<u32>,
+    /// Permission bits that nobody has; `None` shows each file's own mode. At most 0o777.
+    pub umask: Option<u16>,
+    pub noexec: bool,
     /// Absolute; shared by all mounts of this user. See [`Config::state_dir_for_mount`].
     pub state_dir: PathBuf,
 }
@@ -188,6 +196,10 @@ impl Config {
             allow_other: switch(sources, Key::AllowOther)?,
             read_only: switch(sources, Key::ReadOnly)?,
             allow_delete: switch(sources, Key::AllowDelete)?,
+            uid: owner::uid(sources)?,
+            gid: owner::gid(sources)?,
+            umask: owner::umask(sources)?,
+            noexec: switch(sources, Key::Noexec)?,
             state_dir,
         })
     }

@@ -86,13 +86,16 @@ enum Place {
     File,
 }
 
-/// Free and total space, for `statfs`.
+/// Free and total space and inodes, for `statfs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     pub block_bytes: u64,
     pub blocks: u64,
     pub free: u64,
     pub available: u64,
+    /// Inodes: all, and those that are free. Zero where the disk counts none.
+    pub files: u64,
+    pub files_free: u64,
 }
 
 /// See the module's head.
@@ -198,6 +201,8 @@ impl LibraryFs {
             blocks: space.f_blocks,
             free: space.f_bfree,
             available: space.f_bavail,
+            files: space.f_files,
+            files_free: space.f_ffree,
         })
     }
 

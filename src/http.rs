@@ -7,6 +7,7 @@ pub mod asset;
 pub mod expiry;
 mod json;
 pub mod message;
+pub mod redact;
 pub mod request;
 pub mod retry;
 pub mod secret;

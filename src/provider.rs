@@ -4,6 +4,7 @@
 //! Promise: every call blocks until it has an answer or its deadline passed, so it runs on a
 //! worker thread, never on a thread of the FUSE loop. A listing is whole or an error.
 
+mod details;
 mod failure;
 pub mod ltx;
 pub mod media_type;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use crate::http::{SignedUrl, TransportError};
+pub use details::{Details, MAX_RECORD_BYTES};
 
 /// A service whose assets are mounted; the names of the top-level directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,6 +166,8 @@ pub struct Asset {
     pub updated_at: Option<SystemTime>,
     /// `None` where the service has none yet; ask for the asset again before reading.
     pub url: Option<SignedUrl>,
+    /// Shared, because assets are copied and this need not be.
+    pub details: Option<Arc<Details>>,
 }
 
 /// A file on its way to a service.

@@ -3,6 +3,7 @@
 //!
 //! A test that needs a process of its own (signals, kill -9, the background process) starts this
 //! test binary again for itself alone, with [`ROLE`] in its environment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit)]
 
 use std::ffi::OsStr;
 use std::fs;

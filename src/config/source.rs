@@ -29,12 +29,16 @@ pub enum Key {
     AllowOther,
     ReadOnly,
     AllowDelete,
+    Uid,
+    Gid,
+    Umask,
+    Noexec,
     StateDir,
 }
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Key; 16] = [
+    pub const ALL: [Key; 20] = [
         Key::UseapiToken,
         Key::RunflowToken,
         Key::RunwayEmail,
@@ -50,6 +54,10 @@ impl Key {
         Key::AllowOther,
         Key::ReadOnly,
         Key::AllowDelete,
+        Key::Uid,
+        Key::Gid,
+        Key::Umask,
+        Key::Noexec,
         Key::StateDir,
     ];
 
@@ -90,6 +98,10 @@ impl Key {
             Key::AllowOther => ("allow_other", "REELFS_ALLOW_OTHER"),
             Key::ReadOnly => ("read_only", "REELFS_READ_ONLY"),
             Key::AllowDelete => ("allow_delete", "REELFS_ALLOW_DELETE"),
+            Key::Uid => ("uid", "REELFS_UID"),
+            Key::Gid => ("gid", "REELFS_GID"),
+            Key::Umask => ("umask", "REELFS_UMASK"),
+            Key::Noexec => ("noexec", "REELFS_NOEXEC"),
             Key::StateDir => ("state_dir", "REELFS_STATE_DIR"),
         }
     }
@@ -111,6 +123,10 @@ impl Key {
             Key::AllowOther => flags.allow_other.as_deref(),
             Key::ReadOnly => flags.read_only.as_deref(),
             Key::AllowDelete => flags.allow_delete.as_deref(),
+            Key::Uid => flags.uid.as_deref(),
+            Key::Gid => flags.gid.as_deref(),
+            Key::Umask => flags.umask.as_deref(),
+            Key::Noexec => flags.noexec.as_deref(),
         }
     }
 }

@@ -66,6 +66,16 @@ impl SignedUrl {
         &self.url
     }
 
+    /// The URL without what may sign it, to be shown; and whether anything was left out, its expiry
+    /// told included.
+    pub fn place(&self) -> (String, bool) {
+        let mut place = self.url.clone();
+        place.set_query(None);
+        place.set_fragment(None);
+        let is_whole = place == self.url && self.expires_at.is_none();
+        (place.into(), !is_whole)
+    }
+
     /// Host and port, safe to print.
     pub fn host(&self) -> String {
         host_of(&self.url)

@@ -126,6 +126,9 @@ fn session_options(config: &Config) -> fuser::Config {
     if config.read_only {
         options.mount_options.push(MountOption::RO);
     }
+    if config.noexec {
+        options.mount_options.push(MountOption::NoExec);
+    }
     if config.allow_other {
         options.acl = SessionACL::All;
     }

@@ -31,6 +31,7 @@ pub struct LibraryStack {
     fs: Arc<LibraryFs>,
     lot: Arc<ParkingLot>,
     uploads: Option<Arc<Uploads>>,
+    owner: Owner,
     #[cfg(feature = "emulator")]
     _demo: Option<demo::Demo>,
 }
@@ -89,6 +90,7 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
         fs,
         lot: ParkingLot::start().context("cannot start a thread")?,
         uploads,
+        owner: owner(config),
         #[cfg(feature = "emulator")]
         _demo: None,
     })
@@ -114,6 +116,16 @@ fn uploads(
     fs.set_uploads(Arc::clone(&uploads));
     relay.connect(fs);
     Ok(uploads)
+}
+
+fn owner(config: &Config) -> Owner {
+    let me = || rustix::process::getuid().as_raw();
+    let my_group = || rustix::process::getgid().as_raw();
+    Owner {
+        uid: config.uid.unwrap_or_else(me),
+        gid: config.gid.unwrap_or_else(my_group),
+        umask: config.umask,
+    }
 }
 
 fn deadlines(config: &Config) -> Deadlines {
@@ -154,11 +166,7 @@ impl Stack for LibraryStack {
     type Fs = FuseAdapter;
 
     fn filesystem(&mut self) -> FuseAdapter {
-        let owner = Owner {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-        };
-        FuseAdapter::new(Arc::clone(&self.fs), Arc::clone(&self.lot), owner)
+        FuseAdapter::new(Arc::clone(&self.fs), Arc::clone(&self.lot), self.owner)
     }
 
     fn mounted(&self, notifier: fuser::Notifier) {

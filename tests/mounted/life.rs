@@ -34,7 +34,7 @@ fn unmount(studio: &Studio) {
 }
 
 /// Processes that have the mount point on their command line.
-fn processes(studio: &Studio) -> String {
+pub fn processes(studio: &Studio) -> String {
     studio.sh("ps axww -o pid=,args= | grep -F \"$MNT\" | grep -v grep | grep -v 'sh -c' || true")
 }
 

@@ -23,18 +23,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
     ("mpv", "mpv"),
     ("gio", "libglib2.0-bin"),
     ("getfattr", "attr"),
+    ("setfattr", "attr"),
     ("python3", "python3"),
     ("tar", "tar"),
     ("cmp", "diffutils"),
     ("ps", "procps"),
     ("findmnt", "mount"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
     ("fusermount3", "fuse3"),
 ];
 

@@ -55,7 +55,7 @@ impl Catalog {
 
 impl State {
     /// Holds those that nothing is known of, so that the reader finds their URLs.
-    fn take_early<'a>(&mut self, assets: impl Iterator<Item = &'a Asset>) -> Vec<AssetKey> {
+    fn take_early(&mut self, assets: impl Iterator<Item = &Asset>) -> Vec<AssetKey> {
         let mut keys = Vec::new();
         for asset in assets.take(MOST.saturating_sub(self.early.len())) {
             let key = AssetKey {
