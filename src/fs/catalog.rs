@@ -171,25 +171,12 @@ impl Catalog {
     /// Keeps what the asset host said of an object, in memory and, where the API does not say it,
     /// across mounts.
     pub fn learn(&self, key: &AssetKey, info: &ObjectInfo) {
-        let mut state = self.lock();
-        let ino = state.tree.ino_of(key);
-        let Some(node) = ino.and_then(|ino| state.tree.asset_mut(ino)) else {
-            if let Some(early) = state.early.get_mut(key) {
-                early.info = Some(info.clone());
-            }
-            return;
-        };
-        let before = node.learned.replace(info.clone());
-        let api_says_it = node.asset.size_bytes.is_some() && node.asset.created_at.is_some();
-        // An emptiness may be a host's passing trouble: it is not for the next mount.
-        if api_says_it || info.size_bytes == 0 || before.as_ref() == Some(info) {
-            return;
-        }
-        let unstored = state.unstored.entry(key.service).or_default();
-        unstored.push((key.id.clone(), memory::stored(info)));
-        if state.storing.insert(key.service) {
-            drop(state);
-            let service = key.service;
+        let begins = self.lock().learn(key, info);
+        self.begin_storing(begins);
+    }
+
+    fn begin_storing(&self, service: Option<Service>) {
+        if let Some(service) = service {
             self.on_worker(service, move |catalog| catalog.store_learnt(service));
         }
     }
@@ -285,6 +272,25 @@ impl Catalog {
 }
 
 impl State {
+    /// See [`Catalog::learn`]. Answers the service whose learning is to be stored and whom no worker
+    /// is at yet.
+    fn learn(&mut self, key: &AssetKey, info: &ObjectInfo) -> Option<Service> {
+        let ino = self.tree.ino_of(key);
+        let Some(node) = ino.and_then(|ino| self.tree.asset_mut(ino)) else {
+            self.learn_early(key, info);
+            return None;
+        };
+        let before = node.learned.replace(info.clone());
+        let api_says_it = node.asset.size_bytes.is_some() && node.asset.created_at.is_some();
+        // An emptiness may be a host's passing trouble: it is not for the next mount.
+        if api_says_it || info.size_bytes == 0 || before.as_ref() == Some(info) {
+            return None;
+        }
+        let unstored = self.unstored.entry(key.service).or_default();
+        unstored.push((key.id.clone(), memory::stored(info)));
+        self.storing.insert(key.service).then_some(key.service)
+    }
+
     /// Gives a node what was learnt of its object earlier.
     fn recall(&mut self, ino: u64, remembered: &HashMap<AssetId, ObjectInfo>) {
         if let Some(node) = self.tree.asset_mut(ino)

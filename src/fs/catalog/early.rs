@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::memory;
 use super::{Catalog, State};
-use crate::provider::{Asset, Library};
+use crate::provider::{Asset, Library, Service};
 use crate::reader::{AssetKey, ObjectInfo};
 
 /// Assets asked about ahead of their listing, at most: 40 pages of 50. The rest of a larger library
@@ -48,16 +48,17 @@ impl Catalog {
             let untold = asset.size_bytes.is_none() && asset.url.is_some();
             untold && !remembered.contains_key(&asset.id)
         });
-        let keys = self.lock().take_early(unknown);
+        let unknown: Vec<&Asset> = unknown.collect();
+        let keys = self.lock().take_early(&unknown);
         learner.learn(keys);
     }
 }
 
 impl State {
     /// Holds those that nothing is known of, so that the reader finds their URLs.
-    fn take_early(&mut self, assets: impl Iterator<Item = &Asset>) -> Vec<AssetKey> {
+    fn take_early(&mut self, assets: &[&Asset]) -> Vec<AssetKey> {
         let mut keys = Vec::new();
-        for asset in assets.take(MOST.saturating_sub(self.early.len())) {
+        for &asset in assets.iter().take(MOST.saturating_sub(self.early.len())) {
             let key = AssetKey {
                 service: asset.library.service(),
                 id: asset.id.clone(),
@@ -76,12 +77,24 @@ impl State {
         keys
     }
 
-    /// What was learnt of a directory's assets before their listing ended.
-    pub(super) fn end_early(&mut self, library: Library) -> Vec<(AssetKey, ObjectInfo)> {
+    pub(super) fn learn_early(&mut self, key: &AssetKey, info: &ObjectInfo) {
+        if let Some(early) = self.early.get_mut(key) {
+            early.info = Some(info.clone());
+        }
+    }
+
+    /// Gives what was learnt early to the assets of a listing that has ended; see [`State::learn`].
+    pub(super) fn end_early(&mut self, library: Library) -> Option<Service> {
         let of_library = |_: &AssetKey, early: &mut Early| early.asset.library == library;
-        let ended = self.early.extract_if(of_library);
-        ended
-            .filter_map(|(key, early)| Some((key, early.info?)))
-            .collect()
+        let ended: Vec<_> = self.early.extract_if(of_library).collect();
+        let mut begins = None;
+        for (key, early) in ended {
+            if let Some(info) = early.info
+                && self.tree.ino_of(&key).is_some()
+            {
+                begins = begins.or(self.learn(&key, &info));
+            }
+        }
+        begins
     }
 }

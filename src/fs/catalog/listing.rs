@@ -73,12 +73,10 @@ impl Catalog {
                 Changes::default(),
             ),
         };
-        let learnt = state.end_early(library);
+        let begins = state.end_early(library);
         let waiting = state.loading.remove(&library).unwrap_or_default();
         drop(state);
-        for (key, info) in &learnt {
-            self.learn(key, info);
-        }
+        self.begin_storing(begins);
         self.announce(library, changes);
         for ready in waiting {
             ready(answer.clone());

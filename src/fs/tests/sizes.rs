@@ -35,8 +35,12 @@ fn a_directory_that_is_read_learns_its_sizes_while_its_pages_come() {
     });
     assert!(listed.is_waiting(), "nothing is shown before all is there");
     world.emulator.clear_faults();
-    assert_eq!(listed.wait().unwrap().len(), 2 + names.len());
+    let entries = listed.wait().unwrap();
+    assert_eq!(entries.len(), 2 + names.len());
     world.releasedir(fh);
+    until("all sizes are known", || {
+        world.known_attrs(&entries).iter().all(Option::is_some)
+    });
     for (n, name) in names.iter().enumerate() {
         let found = world.lookup_now(IMAGES, name).unwrap();
         assert_eq!(found.size_bytes, n as u64 + 1);
