@@ -17,6 +17,7 @@ mod preflight;
 mod readahead;
 mod retry;
 mod serve;
+mod service;
 mod signals;
 pub mod stack;
 mod unmount;
@@ -32,6 +33,7 @@ pub use error::MountError;
 pub use preflight::{MountPoint, check};
 pub use retry::retry;
 pub use serve::{Events, Stopper, serve};
+use service::ServiceManager;
 pub use signals::{Hangup, forward};
 pub use unmount::unmount;
 
@@ -44,6 +46,11 @@ pub trait Stack: Send + Sync + 'static {
 
     /// Called once when it is mounted, before `ready`; the notifier may be kept.
     fn mounted(&self, notifier: fuser::Notifier);
+
+    /// What runs now, in a few words for who asks how the mount is doing; from memory, at once.
+    fn activity(&self) -> String {
+        String::new()
+    }
 
     /// Finishes what runs, within `timeout`, and returns the names of what remains. Called once,
     /// while the mount may still be there and being used.
@@ -97,7 +104,12 @@ fn serve_here<S: Stack>(
     build: impl FnOnce(&Config) -> anyhow::Result<S>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
-    let events = Events::new();
+    // In the background, systemd was told by whoever it started, or waits for another program.
+    let manager = match hangup {
+        Hangup::Stops => ServiceManager::of_environment(),
+        Hangup::Ignored => ServiceManager::none(),
+    };
+    let events = Events::watched_by(manager);
     signals::forward(events.stopper(), hangup)?;
     let point = preflight::check(mountpoint, config)?;
     private_dir(&config.state_dir_for_mount())?;

@@ -19,7 +19,7 @@ use crate::provider::runway::RunwayProvider;
 use crate::provider::{Provider, Service};
 use crate::reader::{AssetReader, ReaderConfig};
 use crate::store::Store;
-use crate::upload::{UploadConfig, Uploads};
+use crate::upload::{UploadConfig, UploadState, UploadStatus, Uploads};
 
 /// How long a rename that starts an upload waits for it. The kernel holds the directory meanwhile:
 /// long enough for pictures and short clips to report their errors to `mv` and rsync, short
@@ -31,6 +31,7 @@ pub struct LibraryStack {
     fs: Arc<LibraryFs>,
     lot: Arc<ParkingLot>,
     uploads: Option<Arc<Uploads>>,
+    services: Vec<Service>,
     owner: Owner,
     #[cfg(feature = "emulator")]
     _demo: Option<demo::Demo>,
@@ -90,6 +91,7 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
         fs,
         lot: ParkingLot::start().context("cannot start a thread")?,
         uploads,
+        services: providers.iter().map(|p| p.service()).collect(),
         owner: owner(config),
         #[cfg(feature = "emulator")]
         _demo: None,
@@ -176,6 +178,15 @@ impl Stack for LibraryStack {
         }
     }
 
+    fn activity(&self) -> String {
+        let services = self.services.iter().map(|service| service.name());
+        let services = services.collect::<Vec<_>>().join(", ");
+        match &self.uploads {
+            Some(uploads) => format!("{services}; {}", in_words(&uploads.statuses())),
+            None => format!("{services}; read-only"),
+        }
+    }
+
     fn shutdown(&self, timeout: Duration) -> Vec<String> {
         let remaining = match &self.uploads {
             Some(uploads) => uploads.drain(timeout),
@@ -183,6 +194,34 @@ impl Stack for LibraryStack {
         };
         self.fs.catalog().store_all_learnt();
         remaining
+    }
+}
+
+/// `no uploads`, or `3 uploads (a.mp4 40%), 1 given up`.
+fn in_words(uploads: &[UploadStatus]) -> String {
+    let waiting = |upload: &&UploadStatus| {
+        matches!(
+            upload.state,
+            UploadState::Queued | UploadState::Sending { .. }
+        )
+    };
+    let sending = uploads.iter().filter_map(|upload| match upload.state {
+        UploadState::Sending { percent } => Some(format!("{} {percent}%", upload.name)),
+        _ => None,
+    });
+    let mut words = match uploads.iter().filter(waiting).count() {
+        0 => "no uploads".to_string(),
+        1 => "1 upload".to_string(),
+        many => format!("{many} uploads"),
+    };
+    let sending = sending.collect::<Vec<_>>().join(", ");
+    if !sending.is_empty() {
+        words.push_str(&format!(" ({sending})"));
+    }
+    let failed = |upload: &&UploadStatus| matches!(upload.state, UploadState::Failed { .. });
+    match uploads.iter().filter(failed).count() {
+        0 => words,
+        given_up => format!("{words}, {given_up} given up"),
     }
 }
 
