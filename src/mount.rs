@@ -58,11 +58,11 @@ pub trait Stack: Send + Sync + 'static {
 }
 
 /// Serves what `build` makes on `mountpoint`, in this process, until it is unmounted. `build` is
-/// called when nothing stands in the way of the mount.
+/// called with the mount point when nothing stands in the way of the mount.
 pub fn run_in_foreground<S: Stack>(
     mountpoint: &Path,
     config: &Config,
-    build: impl FnOnce(&Config) -> anyhow::Result<S>,
+    build: impl FnOnce(&Config, &Path) -> anyhow::Result<S>,
 ) -> anyhow::Result<()> {
     let shown = mountpoint.display();
     serve_here(mountpoint, config, Hangup::Stops, build, || {
@@ -80,7 +80,7 @@ pub fn run_in_background(mountpoint: &Path, config: &Config) -> Result<PathBuf, 
 pub fn run_as_child<S: Stack>(
     mountpoint: &Path,
     config: &Config,
-    build: impl FnOnce(&Config) -> anyhow::Result<S>,
+    build: impl FnOnce(&Config, &Path) -> anyhow::Result<S>,
 ) -> anyhow::Result<()> {
     // Resolved against the caller's working directory, before it is left.
     let mountpoint = std::path::absolute(mountpoint)?;
@@ -101,7 +101,7 @@ fn serve_here<S: Stack>(
     mountpoint: &Path,
     config: &Config,
     hangup: Hangup,
-    build: impl FnOnce(&Config) -> anyhow::Result<S>,
+    build: impl FnOnce(&Config, &Path) -> anyhow::Result<S>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     // In the background, systemd was told by whoever it started, or waits for another program.
@@ -114,7 +114,7 @@ fn serve_here<S: Stack>(
     let point = preflight::check(mountpoint, config)?;
     private_dir(&config.state_dir_for_mount())?;
     let _claim = Claim::take(&config.state_dir, point.path())?;
-    let stack = build(config)?;
+    let stack = build(config, point.path())?;
     serve(config, &point, stack, events, ready)?;
     Ok(())
 }

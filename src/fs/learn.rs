@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::catalog::Learner;
 use super::{FsError, LibraryFs, Ready, lock};
+use crate::health::Label;
 use crate::provider::Library;
 use crate::reader::AssetKey;
 
@@ -25,18 +26,26 @@ impl LibraryFs {
         };
         let (key, library) = (node.key(), node.asset.library);
         drop(state);
-        let catalog = Arc::clone(&self.catalog);
+        let (catalog, this) = (Arc::clone(&self.catalog), Arc::downgrade(self));
         let asked = key.clone();
+        let health = Arc::clone(&self.about.health);
         self.reader.probe(
             key,
             Box::new(move |probed| {
                 ready(match probed {
                     Ok(info) => {
                         catalog.learn(&asked, &info);
+                        picture(&this, ino);
                         Ok(())
                     }
                     Err(error) => {
                         log::error!("{library}: the size of {} is unknown: {error}", asked.id);
+                        let label = Label {
+                            service: asked.service.name(),
+                            kind: error.kind(),
+                        };
+                        let place = format_args!("the size of {} in {library}", asked.id);
+                        health.trouble(label, &place, &error);
                         Err(error.into())
                     }
                 });
@@ -67,14 +76,19 @@ impl LibraryFs {
         read_at.is_some_and(|at| self.catalog.now() < at + READDIR_RECENT)
     }
 
-    fn probe_all(&self, keys: Vec<AssetKey>) {
+    fn probe_all(self: &Arc<Self>, keys: Vec<AssetKey>) {
         for key in keys {
-            let (catalog, asked) = (Arc::clone(&self.catalog), key.clone());
+            let (catalog, this) = (Arc::clone(&self.catalog), Arc::downgrade(self));
+            let asked = key.clone();
             self.reader.probe(
                 key,
                 Box::new(move |probed| {
-                    if let Ok(info) = probed {
-                        catalog.learn(&asked, &info);
+                    let Ok(info) = probed else { return };
+                    catalog.learn(&asked, &info);
+                    // Without a number its listing is still to come, and is walked then.
+                    let ino = catalog.lock().tree.ino_of(&asked);
+                    if let Some(ino) = ino {
+                        picture(&this, ino);
                     }
                 }),
             );
@@ -95,5 +109,12 @@ impl Learner for EarlyLearner {
         if let Some(fs) = self.0.upgrade() {
             fs.probe_all(keys);
         }
+    }
+}
+
+/// A probe may outlive the file system, and must not keep it.
+fn picture(fs: &Weak<LibraryFs>, ino: u64) {
+    if let Some(fs) = fs.upgrade() {
+        fs.picture_file(ino);
     }
 }

@@ -13,7 +13,7 @@ use super::name::is_local_name;
 use super::queue::{self, Pick, Waiting};
 use super::sender::Outcome;
 use super::staging::{Prepared, StagedFile};
-use super::{Line, Shared, key};
+use super::{Line, Shared, UploadState, UploadStatus, key};
 use crate::provider::{Asset, ProviderError};
 use crate::store::Answer;
 
@@ -232,6 +232,28 @@ impl Shared {
                 done(Ok(()));
             }
         });
+    }
+
+    /// How far a file has come.
+    pub(super) fn status(&self, file: &StagedFile) -> UploadStatus {
+        let now = self.clock.monotonic();
+        let outlook = self.line().queue.outlook(file.id(), now);
+        let state = file.state();
+        let given_up = match &state {
+            UploadState::Failed { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        let last_error = outlook.last_error.map(|error| error.to_string());
+        UploadStatus {
+            library: file.library(),
+            name: file.name(),
+            size_bytes: file.size_bytes().unwrap_or(0),
+            sent_bytes: file.sent_bytes(),
+            failures: outlook.failures,
+            next_try: outlook.next_try,
+            error: given_up.or(last_error),
+            state,
+        }
     }
 
     /// Whether the service may have the file's bytes without our knowing.

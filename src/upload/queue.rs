@@ -60,6 +60,15 @@ pub(super) enum Pick {
     Wait(Option<Instant>),
 }
 
+/// What is known of an entry.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    pub failures: u32,
+    pub last_error: Option<UploadError>,
+    /// Until it may be sent; `None` while it is sent, or where nothing is planned.
+    pub next_try: Option<Duration>,
+}
+
 #[derive(Debug, Clone)]
 struct Block {
     error: UploadError,
@@ -223,6 +232,24 @@ impl Queue {
         self.blocked = None;
         for entry in &mut self.entries {
             entry.due = entry.due.min(now);
+        }
+    }
+
+    /// What is known of an entry; nothing of one that isn't here.
+    pub(super) fn outlook(&self, id: Uuid, now: Instant) -> Outlook {
+        let Some(entry) = self.entries.iter().find(|entry| entry.id == id) else {
+            return Outlook::default();
+        };
+        let planned = entry.ready && !entry.running && !self.held;
+        let probe = self.blocked.as_ref().map(|block| block.next_probe);
+        let at = [Some(entry.due), self.paused_until, probe];
+        let at = at.into_iter().flatten().max();
+        Outlook {
+            failures: entry.failures,
+            last_error: entry.last_error.clone(),
+            next_try: at
+                .filter(|_| planned)
+                .map(|at| at.saturating_duration_since(now)),
         }
     }
 

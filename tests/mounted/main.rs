@@ -10,4 +10,6 @@ mod life;
 mod listing;
 mod metadata;
 mod reading;
+mod status;
+mod thumbnails;
 mod writing;

@@ -462,6 +462,9 @@ fn require_installed(output: &Output) {
             panic!("{program} is missing: apt-get install {package}");
         }
     }
+    if said.contains("No module named 'prometheus_client'") {
+        panic!("a module is missing: apt-get install python3-prometheus-client");
+    }
 }
 
 fn describe(output: &Output) -> String {

@@ -254,3 +254,35 @@ fn resuming_ends_every_wait() {
     bench.queue.resume(bench.now);
     assert_eq!(bench.runs(), Some(id));
 }
+
+#[test]
+fn the_outlook_of_a_file_counts_its_failures_and_the_seconds_to_its_next_try() {
+    let mut bench = Bench::new(1);
+    let id = bench.submit("a", Waiting::Nobody);
+    let outlook = |bench: &Bench| {
+        let outlook = bench.queue.outlook(id, bench.now);
+        (
+            outlook.failures,
+            outlook.next_try.map(|wait| wait.as_secs()),
+        )
+    };
+    assert_eq!(outlook(&bench), (0, Some(0)));
+    bench.runs().unwrap();
+    assert_eq!(outlook(&bench), (0, None), "it is being sent");
+    bench.queue.retry(id, error(), bench.now);
+    assert_eq!(outlook(&bench), (1, Some(1)));
+    bench.runs();
+    bench.pass(1);
+    bench.runs().unwrap();
+    bench.queue.block(id, error(), bench.now);
+    assert_eq!(outlook(&bench), (2, Some(PROBE.as_secs())));
+    bench.queue.hold();
+    assert_eq!(outlook(&bench), (2, None), "nothing starts");
+    assert!(
+        bench
+            .queue
+            .outlook(Uuid::new_v4(), bench.now)
+            .next_try
+            .is_none()
+    );
+}
