@@ -7,6 +7,7 @@ pub mod asset;
 pub mod expiry;
 mod json;
 pub mod message;
+pub mod origin;
 pub mod preview;
 pub mod redact;
 pub mod request;
@@ -19,9 +20,10 @@ pub mod upload;
 
 pub use api::ApiClient;
 pub use asset::AssetClient;
+pub use origin::UrlPolicy;
 pub use preview::PreviewClient;
 pub use request::ApiRequest;
-pub use secret::{ApiToken, SignedUrl, UrlPolicy};
+pub use secret::{ApiToken, SignedUrl};
 pub use upload::{ApiUpload, UploadError};
 
 use std::sync::Once;
