@@ -4,7 +4,8 @@
 //!
 //! How they fail: with an [`FsError`], one kind for each errno.
 //!
-//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current` and the handle tables
+//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current`,
+//! `Pictures::openings` and the handle tables
 //! are leaves: none is held while another is taken, and none while a closure, the reader, the
 //! store or the uploads are called.
 
@@ -24,6 +25,7 @@ mod learn;
 mod local;
 mod lookup;
 mod memory;
+mod pictures;
 mod read;
 mod revision;
 mod settle;
@@ -122,6 +124,8 @@ pub struct LibraryFs {
     follows: Mutex<HashMap<Library, follow::Follow>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
+    /// Whom directories that are read are offered to.
+    pictures: OnceLock<pictures::Pictures>,
     /// Order of local files and uploads; see [`LocalNode::sequence`].
     sequence: AtomicU64,
 }
@@ -152,6 +156,7 @@ impl LibraryFs {
             read_directories: Mutex::new(HashMap::new()),
             follows: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
+            pictures: OnceLock::new(),
         })
     }
 

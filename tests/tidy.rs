@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "config", "generate", "mount", "logging"],
     &["fuse"],
     &["fs"],
-    &["tree", "reader", "upload"],
+    &["tree", "reader", "upload", "thumbnail"],
     &["store"],
     &["provider"],
     &["http"],

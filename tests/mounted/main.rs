@@ -11,4 +11,5 @@ mod listing;
 mod metadata;
 mod reading;
 mod status;
+mod thumbnails;
 mod writing;
