@@ -48,7 +48,10 @@ impl Catalog {
 
     fn load(&self, library: Library) {
         let asked_at = self.now();
-        let listed = self.ask(library.service(), |provider| provider.list(library));
+        let arrived = |assets: &[Asset]| self.note_arrival(library, assets);
+        let listed = self.ask(library.service(), |provider| {
+            provider.list_and_tell(library, &arrived)
+        });
         let listed = listed.map(|assets| {
             let remembered = memory::objects(&self.store, &assets);
             (assets, remembered)
@@ -70,8 +73,10 @@ impl Catalog {
                 Changes::default(),
             ),
         };
+        let begins = state.end_early(library);
         let waiting = state.loading.remove(&library).unwrap_or_default();
         drop(state);
+        self.begin_storing(begins);
         self.announce(library, changes);
         for ready in waiting {
             ready(answer.clone());
