@@ -5,7 +5,7 @@ pub mod helper;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Exit codes, shown at the end of `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, and one sentence on stderr says why and \
@@ -38,6 +38,9 @@ pub enum Command {
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
     Demo(Box<DemoArgs>),
+    /// Write the manual pages or the shell completions
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Serve sample services without mounting anything
     #[cfg(feature = "emulator")]
     Emulate(Box<crate::emulator::cli::EmulateArgs>),
@@ -87,6 +90,21 @@ pub struct StatusArgs {
 pub struct RefreshArgs {
     /// A mount point, a directory in it, or a file for its directory [default: all your mounts]
     pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    pub what: Generated,
+    /// An existing directory
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// reelfs(1), a page for each command, mount.reelfs(8)
+    Man,
+    /// For bash, zsh and fish
+    Completions,
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +163,10 @@ pub struct Settings {
     /// Let `rm` delete assets at the service, for good [env: REELFS_ALLOW_DELETE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_delete: Option<String>,
+    /// Show pictures in file managers without downloads: fill the desktop's thumbnail cache from
+    /// the services' previews [env: REELFS_THUMBNAILS]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub thumbnails: Option<String>,
     /// Whom the files belong to: a name or number [env: REELFS_UID] [default: who mounts]
     #[arg(long, value_name = "USER")]
     pub uid: Option<String>,

@@ -73,6 +73,8 @@ pub struct Config {
     pub allow_other: bool,
     pub read_only: bool,
     pub allow_delete: bool,
+    /// The desktop's thumbnail cache, absolute, where it is to be filled.
+    pub thumbnail_dir: Option<PathBuf>,
     /// Whom files belong to, as shown; `None` is who mounts.
     pub uid: Option<u32>,
     /// As `uid`, of the group.
@@ -196,6 +198,10 @@ impl Config {
             allow_other: switch(sources, Key::AllowOther)?,
             read_only: switch(sources, Key::ReadOnly)?,
             allow_delete: switch(sources, Key::AllowDelete)?,
+            thumbnail_dir: match switch(sources, Key::Thumbnails)? {
+                true => Some(source::thumbnail_dir(sources.environment)?),
+                false => None,
+            },
             uid: owner::uid(sources)?,
             gid: owner::gid(sources)?,
             umask: owner::umask(sources)?,
@@ -412,6 +418,14 @@ fn switch(sources: &Sources<'_>, key: Key) -> Result<bool, ConfigError> {
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err(bad(origin, format!("`{text}` is neither true nor false"))),
     }
+}
+
+/// Every environment variable that is read, with its flag; a token's has none.
+pub fn variables() -> Vec<(&'static str, Option<String>)> {
+    let with_flag = |key: Key| (key.variable(), (!key.is_token()).then(|| key.flag()));
+    let mut all: Vec<_> = Key::ALL.into_iter().map(with_flag).collect();
+    all.push(("REELFS_CONFIG", Some("--config".to_string())));
+    all
 }
 
 /// The state directory for `reelfs unmount`, which needs no other setting.

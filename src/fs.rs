@@ -4,7 +4,8 @@
 //!
 //! How they fail: with an [`FsError`], one kind for each errno.
 //!
-//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current` and the handle tables
+//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current`,
+//! `Pictures::openings` and the handle tables
 //! are leaves: none is held while another is taken, and none while a closure, the reader, the
 //! store or the uploads are called.
 
@@ -24,6 +25,7 @@ mod learn;
 mod local;
 mod lookup;
 mod memory;
+mod pictures;
 mod read;
 pub mod refresh;
 mod revision;
@@ -123,6 +125,8 @@ pub struct LibraryFs {
     follows: Mutex<HashMap<Library, follow::Follow>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
+    /// Whom directories that are read are offered to.
+    pictures: OnceLock<pictures::Pictures>,
     /// Order of local files and uploads; see [`LocalNode::sequence`].
     sequence: AtomicU64,
 }
@@ -137,7 +141,7 @@ impl LibraryFs {
         options: Options,
         about: About,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let fs = Arc::new(Self {
             sequence: AtomicU64::new(catalog.last_sequence()),
             catalog,
             reader,
@@ -153,7 +157,11 @@ impl LibraryFs {
             read_directories: Mutex::new(HashMap::new()),
             follows: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
-        })
+            pictures: OnceLock::new(),
+        });
+        let learner = learn::EarlyLearner(Arc::downgrade(&fs));
+        fs.catalog.set_learner(Arc::new(learner));
+        fs
     }
 
     /// From here on files can be copied in. Those that earlier mounts left stand in their

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reelfs::cli::{Cli, Command, RefreshArgs, Settings, StatusArgs, UnmountArgs, helper};
+use reelfs::cli::{
+    Cli, Command, GenerateArgs, Generated, RefreshArgs, Settings, StatusArgs, UnmountArgs, helper,
+};
 use reelfs::config::{Config, ConfigError, Environment, Purpose, state_dir_for_unmount};
 use reelfs::mount::status::Form;
 use reelfs::mount::{MountError, Urgency, stack::build_stack};
@@ -79,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Unmount(args) => unmount(&args),
         Command::Status(args) => status(&args).map_err(Into::into),
         Command::Refresh(args) => refresh(&args),
+        Command::Generate(args) => generate(&args),
         Command::Retry(args) => mount::retry(&args.path).map_err(Into::into),
         #[cfg(feature = "emulator")]
         Command::Demo(args) => {
@@ -162,6 +165,15 @@ fn refresh(args: &RefreshArgs) -> anyhow::Result<()> {
         None => Ok(()),
         Some(why) => anyhow::bail!(why),
     }
+}
+
+fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
+    use anyhow::Context;
+    let written = match args.what {
+        Generated::Man => reelfs::generate::man_pages(&args.directory),
+        Generated::Completions => reelfs::generate::completions(&args.directory),
+    };
+    written.with_context(|| format!("cannot write into {}", args.directory.display()))
 }
 
 fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {

@@ -60,6 +60,7 @@ impl LibraryFs {
                     *lock(&handle.snapshot) = Some(Arc::clone(&entries));
                     entries
                 }));
+                fs.picture_directory(library);
             }),
         );
     }

@@ -14,7 +14,7 @@ use crate::fs::{Catalog, LibraryFs, Options, UploadRelay};
 use crate::fuse::parking::ParkingLot;
 use crate::fuse::{FuseAdapter, KernelNotifier, Owner};
 use crate::health::Health;
-use crate::http::{ApiClient, ApiToken, Deadlines};
+use crate::http::{ApiClient, ApiToken, AssetClient, Deadlines, PreviewClient};
 use crate::logging;
 use crate::provider::ltx::LtxProvider;
 use crate::provider::observed::observe;
@@ -23,6 +23,7 @@ use crate::provider::runway::RunwayProvider;
 use crate::provider::{Provider, Service};
 use crate::reader::{AssetReader, ReaderConfig};
 use crate::store::Store;
+use crate::thumbnail::Thumbnails;
 use crate::upload::{UploadConfig, UploadState, UploadStatus, Uploads};
 
 /// How long a rename that starts an upload waits for it. The kernel holds the directory meanwhile:
@@ -87,6 +88,9 @@ fn assemble(config: &Config, mount_point: &Path, state_dir: &Path) -> anyhow::Re
         state_dir: state_dir.to_path_buf(),
     };
     let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options, about);
+    if let Some(folder) = &config.thumbnail_dir {
+        set_thumbnails(&fs, folder, deadlines, mount_point);
+    }
     let runway = providers.iter().find(|p| p.service() == Service::Runway);
     let uploads = match runway {
         Some(runway) if !config.read_only => {
@@ -184,6 +188,21 @@ fn providers(
         providers.push(Arc::new(RunflowProvider::new(api, organization)));
     }
     Ok(providers)
+}
+
+/// A mount without pictures is a mount: what is wrong with them is only told.
+fn set_thumbnails(fs: &LibraryFs, folder: &Path, deadlines: Deadlines, mount_point: &Path) {
+    let thumbnails = || {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let client = AssetClient::new(deadlines, Arc::clone(&clock))?;
+        let client = PreviewClient::new(client, deadlines)?;
+        Thumbnails::new(folder, mount_point, client, clock)
+            .with_context(|| format!("{} can't be used", folder.display()))
+    };
+    match thumbnails() {
+        Ok(thumbnails) => fs.set_thumbnails(thumbnails),
+        Err(error) => log::warn!("there will be no thumbnails: {error:#}"),
+    }
 }
 
 impl Stack for LibraryStack {

@@ -170,6 +170,14 @@ fn an_identity_is_found_wherever_there_is_one() {
 }
 
 #[test]
+fn a_page_in_another_format_is_an_error_and_no_empty_library() {
+    let page = json!([{ "assetId": 7, "name": ["a"], "createdAt": 24 }]);
+    let server = TestServer::start(move |_| answer(200, page.clone()));
+    let error = list(&server).unwrap_err();
+    assert!(matches!(error, ProviderError::Malformed(_)), "{error}");
+}
+
+#[test]
 fn an_asset_of_another_library_is_not_shown_but_one_of_an_unknown_kind_is() {
     assert!(listed_item(json!({ "id": "1", "mediaType": "image" })).is_empty());
     assert_eq!(
@@ -255,6 +263,21 @@ fn pages_are_asked_for_in_waves_of_one_two_four_and_eight() {
     });
     assert_eq!(ids(&list(&server).unwrap()), numbered(700));
     assert_eq!(server.count(), 15);
+}
+
+/// What the issue of speed asks for: at most six round trips and the connect. Each wave is one,
+/// and connections are opened meanwhile.
+#[test]
+fn a_thousand_assets_take_five_waves() {
+    let waves: Vec<Barrier> = [1, 2, 4, 8, 7].map(Barrier::new).into();
+    let all = numbered(1_000);
+    let server = paged(move |seen| {
+        let page = seen.number("offset").div_ceil(Cut { limit: PAGE }.step());
+        waves[(page + 1).ilog2() as usize].wait();
+        page_of(&all, seen)
+    });
+    assert_eq!(list(&server).unwrap().len(), 1_000);
+    assert_eq!(server.count(), 22);
 }
 
 #[test]

@@ -116,14 +116,16 @@ impl Shared {
                 self.line().queue.lost(id, error, now);
             }
             Outcome::Retry(error) => {
-                log::warn!("{} is not uploaded yet: {error}", file.name());
                 file.requeue();
-                self.line().queue.retry(id, error, now);
+                let text = format!("{} is not uploaded yet: {error}", file.name());
+                let news = self.line().queue.retry(id, error, now);
+                log::log!(level_of(news), "{text}");
             }
             Outcome::Pause(error, wait) => {
                 file.requeue();
-                let pause = self.line().queue.pause(id, error, wait, now);
-                log::warn!("uploads pause for {} s: rate limit", pause.as_secs());
+                let (pause, news) = self.line().queue.pause(id, error, wait, now);
+                let seconds = pause.as_secs();
+                log::log!(level_of(news), "uploads pause for {seconds} s: rate limit");
             }
             Outcome::Block(error) => {
                 file.requeue();
@@ -271,6 +273,14 @@ impl Line {
             self.queue.progressed(now);
         }
         self.sent_bytes = sent_bytes;
+    }
+}
+
+/// What is tried for ever is told once.
+fn level_of(news: bool) -> log::Level {
+    match news {
+        true => log::Level::Warn,
+        false => log::Level::Debug,
     }
 }
 

@@ -163,13 +163,15 @@ impl Queue {
         self.blocked.take().is_some()
     }
 
-    /// Tries again after a wait that grows.
-    pub(super) fn retry(&mut self, id: Uuid, error: UploadError, now: Instant) {
+    /// Tries again after a wait that grows. Says whether the error is news.
+    pub(super) fn retry(&mut self, id: Uuid, error: UploadError, now: Instant) -> bool {
+        let mut news = true;
         if let Some(entry) = self.entry(id) {
-            entry.fail(error, now);
+            news = entry.fail(error, now);
             entry.due = now + backoff(entry.failures);
         }
         self.postpone_probe(now);
+        news
     }
 
     /// The attempt's answer was lost: look at once after a first loss, later after further ones.
@@ -191,23 +193,24 @@ impl Queue {
         }
     }
 
-    /// The account's rate limit is reached: nothing goes out until it is over. Returns the wait.
+    /// The account's rate limit is reached: nothing goes out until it is over. Returns the wait, and
+    /// whether the limit is news.
     pub(super) fn pause(
         &mut self,
         id: Uuid,
         error: UploadError,
         wait: Option<Duration>,
         now: Instant,
-    ) -> Duration {
-        let mut pause = BACKOFF_FIRST;
+    ) -> (Duration, bool) {
+        let (mut pause, mut news) = (BACKOFF_FIRST, true);
         if let Some(entry) = self.entry(id) {
-            entry.fail(error, now);
+            news = entry.fail(error, now);
             pause = wait.unwrap_or(backoff(entry.failures)).min(PAUSE_MAX);
         }
         self.postpone_probe(now);
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |at| at.max(until)));
-        pause
+        (pause, news)
     }
 
     /// The account is refused: only probes go out from now on. Says whether this is news.
@@ -394,12 +397,15 @@ impl Entry {
         }
     }
 
-    fn fail(&mut self, error: UploadError, now: Instant) {
+    /// Says whether it failed in another way than the time before.
+    fn fail(&mut self, error: UploadError, now: Instant) -> bool {
         self.running = false;
         self.failures = self.failures.saturating_add(1);
         self.looks = 0;
         self.failing_since.get_or_insert(now);
-        self.last_error = Some(error);
+        let said = error.to_string();
+        let before = self.last_error.replace(error);
+        before.is_none_or(|before| before.to_string() != said)
     }
 }
 

@@ -12,4 +12,5 @@ mod metadata;
 mod reading;
 mod refresh;
 mod status;
+mod thumbnails;
 mod writing;

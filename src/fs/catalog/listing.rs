@@ -50,7 +50,10 @@ impl Catalog {
     fn load(&self, library: Library) {
         self.lock().distrusted.remove(&library);
         let asked_at = self.now();
-        let listed = self.ask(library.service(), |provider| provider.list(library));
+        let arrived = |assets: &[Asset]| self.note_arrival(library, assets);
+        let listed = self.ask(library.service(), |provider| {
+            provider.list_and_tell(library, &arrived)
+        });
         let listed = listed.map(|assets| {
             let remembered = memory::objects(&self.store, &assets);
             (assets, remembered)
@@ -79,7 +82,9 @@ impl Catalog {
             true => Vec::new(),
             false => state.loading.remove(&library).unwrap_or_default(),
         };
+        let begins = state.end_early(library);
         drop(state);
+        self.begin_storing(begins);
         self.announce(library, changes);
         if again {
             self.on_worker(library.service(), move |catalog| catalog.load(library));

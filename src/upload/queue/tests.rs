@@ -130,8 +130,8 @@ fn a_later_failure_does_not_shorten_a_pause() {
     let ids = ["a", "b"].map(|name| bench.submit(name, Waiting::Nobody));
     assert_eq!((bench.runs(), bench.runs()), (Some(ids[0]), Some(ids[1])));
     let minute = Some(Duration::from_secs(60));
-    let pause = bench.queue.pause(ids[0], error(), minute, bench.now);
-    assert_eq!(pause, Duration::from_secs(60));
+    let (pause, news) = bench.queue.pause(ids[0], error(), minute, bench.now);
+    assert_eq!((pause, news), (Duration::from_secs(60), true));
     bench.queue.pause(ids[1], error(), None, bench.now);
     assert_eq!(bench.waits(), Some(60));
     bench.pass(60);
