@@ -9,6 +9,7 @@ mod conventions;
 mod life;
 mod listing;
 mod metadata;
+mod package;
 mod reading;
 mod status;
 mod thumbnails;
