@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod asset;
+mod connect;
 pub mod expiry;
 mod json;
 pub mod message;

@@ -29,6 +29,7 @@
 //! is copying one chunk, or what is buffered of one block.
 
 mod backoff;
+mod buffer;
 mod engine;
 mod fetch;
 mod lane;
@@ -153,6 +154,9 @@ pub struct ReaderStats {
     /// Body bytes that asset hosts sent.
     pub fetched_bytes: u64,
     pub active_streams: u64,
+    /// Memory of whole blocks and of blocks and answers that are being filled, also of those that
+    /// the cache gave up while an answer was still on its way.
+    pub held_bytes: u64,
 }
 
 /// One revision of one asset, with what is known and under way for it.
@@ -199,6 +203,8 @@ struct Owner {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
+/// What one video needs at its first touch (head, end) and two more.
+const LIKELY_CONNECTIONS: usize = 4;
 /// Threads that copy and answer; waiting costs none.
 const FETCH_THREADS: usize = 2;
 
@@ -269,6 +275,12 @@ impl AssetReader {
     pub fn prefetch(&self, file: &Arc<RemoteFile>, range: ByteRange) -> Prefetch {
         let range = range.clamp_to(file.size_bytes);
         self.owner.engine.prefetch(file, range)
+    }
+
+    /// Files at the host of `url` are likely to be read soon: a few connections to it are opened,
+    /// where there are none, and closed if nobody needs them. Nothing is asked of the host.
+    pub fn prepare(&self, url: &SignedUrl) {
+        self.owner.engine.prepare(url, LIKELY_CONNECTIONS);
     }
 
     /// The memory that blocks may take.

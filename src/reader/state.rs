@@ -157,7 +157,7 @@ impl FileState {
         let room = stream.block_len as usize - stream.block.len();
         let taken = room.min(chunk.len());
         let from = stream.pos();
-        stream.block.extend_from_slice(&chunk[..taken]);
+        stream.block.extend(&chunk[..taken]);
         if taken < room {
             let span = stream.block_range();
             let block = std::mem::take(&mut stream.block);
@@ -166,12 +166,12 @@ impl FileState {
                 from,
                 block: &block,
             };
-            self.serve(news, shelf, out, Bytes::copy_from_slice);
+            self.serve(news, shelf, out, |part| shelf.pool.copy(part));
             self.streams[index].block = block;
             return taken;
         }
         let span = stream.block_range();
-        let block = Bytes::from(std::mem::take(&mut stream.block));
+        let block = std::mem::take(&mut stream.block).freeze();
         stream.block_start = span.end;
         stream.block_len = 0;
         let keep = stream.source == Source::Range || self.worth_keeping(span);

@@ -312,6 +312,13 @@ fn last_stripes_bytes(left: u64) -> u64 {
     (part - part % MIB).max(MIB)
 }
 
+/// The connections that reading a file of `size_bytes` from its start to its end will use, to be
+/// opened at its first touch: the second request would else wait for them as long as for its bytes.
+pub fn connections_for(size_bytes: u64) -> usize {
+    let stripes = usize::try_from(size_bytes / MAX_STRIPE_BYTES).unwrap_or(MAX_BUSY_STREAMS);
+    stripes.clamp(1, MAX_BUSY_STREAMS)
+}
+
 /// The memory that all windows of all files share. Each holder gets an equal part at least; one
 /// that did not read for [`Budget::IDLE`] gives its part back.
 #[derive(Debug)]
