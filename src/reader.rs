@@ -10,9 +10,10 @@
 //! - Nothing here blocks its caller. Every callback is called exactly once, with no lock held, by
 //!   the time [`Deadlines::total`] passed without a byte of progress, and also when the reader is
 //!   dropped (`unmounted`).
-//! - Memory: the cache with all buffers in flight and all reads that wait stays within
-//!   [`ReaderConfig::cache_bytes`] (or what a few reads need where that is tiny); more reads than
-//!   fit wait their turn.
+//! - Memory: the cache with all buffers in flight, those of the connections included, and all reads
+//!   that wait stays within [`ReaderConfig::cache_bytes`] (or what a few reads need where that is
+//!   tiny); more reads than fit wait their turn. Answers on their way to their readers come on top.
+//! - [`AssetReader::prepare`] opens connections and asks for nothing.
 //!
 //! # How
 //! A *stream* is one ranged GET, resumed where it broke, that fills block after block. A *window*
@@ -24,9 +25,10 @@
 //! silent must not starve the others, and to cancel is to drop a future.
 //!
 //! # Lock order
-//! A file's state → (budget | cache | lane), of which no two are held together; the list of files
-//! and the probes under way are locked alone. Callbacks happen with none held. No lock is held across I/O; the longest work under a file's lock
-//! is copying one chunk, or what is buffered of one block.
+//! A file's state → (budget | cache | lane), of which no two are held together → the spare blocks
+//! ([`buffer`]) and the connections that stand ready; the list of files and the probes under way are
+//! locked alone. Callbacks happen with none held. No lock is held across I/O; the longest work under a
+//! file's lock is copying one chunk, or what is buffered of one block.
 
 mod backoff;
 mod buffer;
@@ -154,6 +156,8 @@ pub struct ReaderStats {
     /// Body bytes that asset hosts sent.
     pub fetched_bytes: u64,
     pub active_streams: u64,
+    /// To asset hosts, whatever they do; also those that are being opened.
+    pub connections: u64,
     /// Memory of whole blocks and of blocks and answers that are being filled, also of those that
     /// the cache gave up while an answer was still on its way.
     pub held_bytes: u64,

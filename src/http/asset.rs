@@ -119,6 +119,11 @@ impl AssetClient {
         }
     }
 
+    /// Connections that are open or being opened.
+    pub fn connections(&self) -> u64 {
+        self.connector.open()
+    }
+
     /// Asks for `range`, which must not be empty. Statuses other than 200, 206 and 416 are
     /// [`TransportError::Status`]; an answer takes [`Deadlines::connect`] + [`Deadlines::stall`]
     /// at most to begin.

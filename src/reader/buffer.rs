@@ -20,7 +20,7 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 
 /// Less is left to the general allocator.
-const MAPPED_BYTES: usize = 128 * 1024;
+const MAPPED_BYTES: usize = 32 * 1024;
 const PAGE_BYTES: usize = 4096;
 /// Spare memory at most: what twelve streams drop and take again between two evictions is less.
 const MOST_SPARE_BYTES: u64 = 8 * 1024 * 1024;

@@ -14,7 +14,7 @@ use super::lane::{Admission, Lane, Queued};
 use super::state::{FileState, Flow, answer};
 use super::stream::Shelf;
 use super::waiter::{Outbox, Reply, Waiter, unmounted};
-use super::window::{Budget, HANDOVER_BYTES, Order as ReadOrder};
+use super::window::{Budget, Order as ReadOrder};
 use super::{
     AssetKey, ProbeDone, ReadError, ReaderConfig, ReaderStats, RemoteFile, UrlSource, fetch, plan,
 };
@@ -88,10 +88,10 @@ impl Engine {
     ) -> Result<Self, TransportError> {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
-        // for it), for three services: 3 x 2 / 12 is a half of the cache. Windows have three
-        // eighths, and what is fetched for files that are not open yet has the last one.
+        // for it), for three services: 3 x 2 / 16 is three eighths of the cache. Windows have a
+        // half, and what is fetched for files that are not open yet has the last eighth.
         let connections = affordable(config.cache_bytes, CONNECTIONS);
-        let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
+        let lane_bytes = (config.cache_bytes / 16).max(MIN_LANE_BYTES);
         Ok(Self {
             urls,
             client: AssetClient::new(config.deadlines, Arc::clone(&clock))?,
@@ -102,7 +102,7 @@ impl Engine {
             probes: Mutex::new(HashMap::new()),
             cache: Mutex::new(BlockCache::new(config.cache_bytes)),
             pool: Pool::new(config.cache_bytes),
-            budget: Mutex::new(Budget::new(config.cache_bytes / 8 * 3)),
+            budget: Mutex::new(Budget::new(config.cache_bytes / 2)),
             lanes: std::array::from_fn(|_| Lane::new(lane_bytes, connections, now)),
             cache_bytes: config.cache_bytes,
             ahead: Arc::new(Semaphore::new(affordable(
@@ -278,13 +278,7 @@ impl Engine {
             .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         let flow = {
             let mut state = file.lock();
-            let before = state.stream(id).map_or(0, |s| s.remaining().len());
-            let flow = state.deliver(id, chunk, now, self.shelf(file), &mut out);
-            let left = state.stream(id).map_or(0, |s| s.remaining().len());
-            if before > HANDOVER_BYTES && left <= HANDOVER_BYTES {
-                self.top_up(file, &mut state);
-            }
-            flow
+            state.deliver(id, chunk, now, self.shelf(file), &mut out)
         };
         self.lane(file.key.service).note_progress(now);
         self.send(file, out);
@@ -399,6 +393,7 @@ impl Engine {
             requests: load(&self.counters.requests),
             fetched_bytes: load(&self.counters.fetched_bytes),
             active_streams: load(&self.counters.streams),
+            connections: self.client.connections(),
             held_bytes: self.pool.held_bytes(),
         }
     }

@@ -92,7 +92,6 @@ pub(super) enum Phase {
 /// One ranged GET, resumed as often as needed, that fills block after block up to `end`.
 pub(super) struct Stream {
     pub id: u64,
-    pub purpose: Purpose,
     pub source: Source,
     pub phase: Phase,
     pub block_start: u64,
@@ -109,10 +108,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn new(id: u64, range: ByteRange, purpose: Purpose, now: Instant) -> Self {
+    pub fn new(id: u64, range: ByteRange, now: Instant) -> Self {
         Self {
             id,
-            purpose,
             source: Source::Range,
             phase: Phase::Queued,
             block_start: range.start,
