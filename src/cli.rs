@@ -1,6 +1,8 @@
 //! The command line as text. No I/O, no environment, no defaults: [`crate::config`] puts flags,
 //! environment and file together. Tokens have no flag, because `ps` shows flags to everyone.
 
+pub mod helper;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -121,6 +123,22 @@ pub struct Settings {
     /// Let `rm` delete assets at the service, for good [env: REELFS_ALLOW_DELETE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_delete: Option<String>,
+    /// Show pictures in file managers without downloads: fill the desktop's thumbnail cache from
+    /// the services' previews [env: REELFS_THUMBNAILS]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub thumbnails: Option<String>,
+    /// Whom the files belong to: a name or number [env: REELFS_UID] [default: who mounts]
+    #[arg(long, value_name = "USER")]
+    pub uid: Option<String>,
+    /// Which group the files belong to [env: REELFS_GID] [default: the group of who mounts]
+    #[arg(long, value_name = "GROUP")]
+    pub gid: Option<String>,
+    /// Show every directory as 777 and every file as 666 without these bits, in octal [env: REELFS_UMASK]
+    #[arg(long, value_name = "BITS")]
+    pub umask: Option<String>,
+    /// Let no program be run from the mount [env: REELFS_NOEXEC]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub noexec: Option<String>,
     /// Where ids, staged uploads and logs are kept [env: REELFS_STATE_DIR] [default: ~/.local/state/reelfs]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

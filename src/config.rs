@@ -7,6 +7,7 @@
 //! no error and no Debug output holds a token.
 
 mod file;
+mod owner;
 mod source;
 
 use std::fmt;
@@ -72,6 +73,15 @@ pub struct Config {
     pub allow_other: bool,
     pub read_only: bool,
     pub allow_delete: bool,
+    /// The desktop's thumbnail cache, absolute, where it is to be filled.
+    pub thumbnail_dir: Option<PathBuf>,
+    /// Whom files belong to, as shown; `None` is who mounts.
+    pub uid: Option<u32>,
+    /// As `uid`, of the group.
+    pub gid: Option<u32>,
+    /// Permission bits that nobody has; `None` shows each file's own mode. At most 0o777.
+    pub umask: Option<u16>,
+    pub noexec: bool,
     /// Absolute; shared by all mounts of this user. See [`Config::state_dir_for_mount`].
     pub state_dir: PathBuf,
 }
@@ -188,6 +198,14 @@ impl Config {
             allow_other: switch(sources, Key::AllowOther)?,
             read_only: switch(sources, Key::ReadOnly)?,
             allow_delete: switch(sources, Key::AllowDelete)?,
+            thumbnail_dir: match switch(sources, Key::Thumbnails)? {
+                true => Some(source::thumbnail_dir(sources.environment)?),
+                false => None,
+            },
+            uid: owner::uid(sources)?,
+            gid: owner::gid(sources)?,
+            umask: owner::umask(sources)?,
+            noexec: switch(sources, Key::Noexec)?,
             state_dir,
         })
     }

@@ -4,7 +4,8 @@
 //!
 //! How they fail: with an [`FsError`], one kind for each errno.
 //!
-//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current` and the handle tables
+//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current`,
+//! `Pictures::openings` and the handle tables
 //! are leaves: none is held while another is taken, and none while a closure, the reader, the
 //! store or the uploads are called.
 
@@ -13,6 +14,7 @@ mod ahead;
 pub mod attr;
 mod catalog;
 mod change;
+pub mod control;
 mod copy_up;
 mod directory;
 pub mod error;
@@ -23,10 +25,12 @@ mod learn;
 mod local;
 mod lookup;
 mod memory;
+mod pictures;
 mod read;
 mod revision;
 mod settle;
 mod stat;
+pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
@@ -46,7 +50,7 @@ use crate::provider::{Library, Service};
 use crate::reader::AssetReader;
 use crate::store::AssetMeta;
 use crate::tree::Kept;
-use crate::tree::inode::{self, Fixed};
+use crate::tree::inode::{self, ControlFile, Fixed};
 use crate::upload::{StagedFile, Uploads};
 
 pub use attr::{Attr, Kind};
@@ -60,6 +64,7 @@ use kernel::Forget;
 pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
+use status::About;
 pub use write::{Closer, OpenMode};
 
 /// Called once with an operation's outcome.
@@ -84,15 +89,20 @@ enum Place {
     Service(Service),
     Library(Library),
     File,
+    Control,
+    ControlFile(ControlFile),
 }
 
-/// Free and total space, for `statfs`.
+/// Free and total space and inodes, for `statfs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     pub block_bytes: u64,
     pub blocks: u64,
     pub free: u64,
     pub available: u64,
+    /// Inodes: all, and those that are free. Zero where the disk counts none.
+    pub files: u64,
+    pub files_free: u64,
 }
 
 /// See the module's head.
@@ -101,6 +111,7 @@ pub struct LibraryFs {
     reader: Arc<AssetReader>,
     uploads: OnceLock<Arc<Uploads>>,
     options: Options,
+    about: About,
     mounted_at: SystemTime,
     files: Handles<read::FileHandle>,
     directories: Handles<DirHandle>,
@@ -115,6 +126,8 @@ pub struct LibraryFs {
     prepared: Mutex<HashMap<Library, Option<Instant>>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
+    /// Whom directories that are read are offered to.
+    pictures: OnceLock<pictures::Pictures>,
     /// Order of local files and uploads; see [`LocalNode::sequence`].
     sequence: AtomicU64,
 }
@@ -127,6 +140,7 @@ impl LibraryFs {
         reader: Arc<AssetReader>,
         clock: &dyn Clock,
         options: Options,
+        about: About,
     ) -> Arc<Self> {
         Arc::new(Self {
             sequence: AtomicU64::new(catalog.last_sequence()),
@@ -134,6 +148,7 @@ impl LibraryFs {
             reader,
             uploads: OnceLock::new(),
             options,
+            about,
             mounted_at: clock.now(),
             files: Handles::default(),
             directories: Handles::default(),
@@ -144,6 +159,7 @@ impl LibraryFs {
             follows: Mutex::new(HashMap::new()),
             prepared: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
+            pictures: OnceLock::new(),
         })
     }
 
@@ -198,6 +214,8 @@ impl LibraryFs {
             blocks: space.f_blocks,
             free: space.f_bfree,
             available: space.f_bavail,
+            files: space.f_files,
+            files_free: space.f_ffree,
         })
     }
 
@@ -211,16 +229,18 @@ impl LibraryFs {
             Some(Fixed::Library(library)) => {
                 shown(library.service()).then_some(Place::Library(library))
             }
+            Some(Fixed::Control) => Some(Place::Control),
+            Some(Fixed::ControlFile(file)) => Some(Place::ControlFile(file)),
         }
     }
 
     fn library_of(&self, ino: u64) -> Result<Library, FsError> {
         match self.place(ino) {
             Some(Place::Library(library)) => Ok(library),
-            Some(Place::Root | Place::Service(_)) => Err(FsError::NotPermitted(
+            Some(Place::Root | Place::Service(_) | Place::Control) => Err(FsError::NotPermitted(
                 "files stand in the directories of a service only",
             )),
-            Some(Place::File) => Err(FsError::NotDirectory),
+            Some(Place::File | Place::ControlFile(_)) => Err(FsError::NotDirectory),
             None => Err(FsError::NotFound),
         }
     }

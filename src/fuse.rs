@@ -224,11 +224,9 @@ impl Filesystem for FuseAdapter {
         let how = open_mode(req, flags.0);
         self.lot.run(req.pid(), answer, |done| {
             match flags.acc_mode() {
-                // O_TRUNC with O_RDONLY is undefined by POSIX; Linux truncates, we don't.
-                OpenAccMode::O_RDONLY => self.fs.open_to_read(ino.0, done),
-                OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => {
-                    self.fs.open_to_write(ino.0, how, done);
-                }
+                // With O_TRUNC it changes the file; Linux' file systems truncate, so this one does.
+                OpenAccMode::O_RDONLY if !how.truncate => self.fs.open_to_read(ino.0, done),
+                _ => self.fs.open_to_write(ino.0, how, done),
             }
         });
     }
@@ -436,8 +434,8 @@ impl Filesystem for FuseAdapter {
                     space.blocks,
                     space.free,
                     space.available,
-                    0,
-                    0,
+                    space.files,
+                    space.files_free,
                     block_bytes,
                     crate::tree::name::MAX_NAME_BYTES as u32,
                     block_bytes,
@@ -460,8 +458,8 @@ impl Filesystem for FuseAdapter {
         answer(reply)(self.fs.setxattr(ino.0, name, value));
     }
 
-    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply)(self.fs.removexattr(ino.0, name));
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

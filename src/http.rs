@@ -1,6 +1,7 @@
 //! The web, as far as reelfs speaks it. Two clients: [`ApiClient`] (blocking: a few JSON calls
 //! with the token, and uploads) and [`AssetClient`] (async: thousands of waiting range requests
-//! without the token, on connections that may be opened ahead). Retry and error policy is shared and pure (`retry`).
+//! without the token, on connections that may be opened ahead), with [`PreviewClient`] as a blocking
+//! face for small pictures. Retry and error policy is shared and pure (`retry`).
 
 pub mod api;
 pub mod asset;
@@ -8,6 +9,9 @@ mod connect;
 pub mod expiry;
 mod json;
 pub mod message;
+pub mod origin;
+pub mod preview;
+pub mod redact;
 pub mod request;
 pub mod retry;
 pub mod secret;
@@ -17,8 +21,10 @@ pub mod upload;
 
 pub use api::ApiClient;
 pub use asset::AssetClient;
+pub use origin::UrlPolicy;
+pub use preview::PreviewClient;
 pub use request::ApiRequest;
-pub use secret::{ApiToken, SignedUrl, UrlPolicy};
+pub use secret::{ApiToken, SignedUrl};
 pub use upload::{ApiUpload, UploadError};
 
 use std::sync::Once;

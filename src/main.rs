@@ -1,10 +1,11 @@
 //! The program: command line in, exit code out.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reelfs::cli::{Cli, Command, Settings, UnmountArgs};
+use reelfs::cli::{Cli, Command, Settings, UnmountArgs, helper};
 use reelfs::config::{Config, ConfigError, Environment, Purpose, state_dir_for_unmount};
 use reelfs::mount::{Urgency, stack::build_stack};
 use reelfs::{logging, mount};
@@ -14,19 +15,55 @@ const FAILURE: u8 = 1;
 /// A wrong command line or setting; clap uses the same.
 const USAGE: u8 = 2;
 
+/// mount(8)'s own codes, for what it calls: a wrong option, and a mount that failed.
+const MOUNT_USAGE: u8 = 1;
+const MOUNT_FAILURE: u8 = 32;
+
 fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    if let Some(call) = helper::recognise(&argv) {
+        logging::init();
+        let mounted = call.map_err(Into::into).and_then(|call| mount_for(&call));
+        return exit_code(mounted, MOUNT_USAGE, MOUNT_FAILURE);
+    }
     let cli = Cli::parse();
     logging::init();
-    match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("reelfs: {}", logging::redact(&format!("{error:#}")));
-            let usage = error
-                .downcast_ref::<ConfigError>()
-                .is_some_and(ConfigError::is_usage);
-            ExitCode::from(if usage { USAGE } else { FAILURE })
-        }
+    exit_code(run(cli.command), USAGE, FAILURE)
+}
+
+/// Prints what failed as one sentence.
+fn exit_code(outcome: anyhow::Result<()>, usage: u8, failure: u8) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("reelfs: {}", logging::redact(&format!("{error:#}")));
+    let is_usage = error.is::<helper::Misuse>()
+        || error
+            .downcast_ref::<ConfigError>()
+            .is_some_and(ConfigError::is_usage);
+    ExitCode::from(if is_usage { usage } else { failure })
+}
+
+/// As mount(8) wants it: silent unless it asked for words.
+fn mount_for(call: &helper::Call) -> anyhow::Result<()> {
+    let Command::Mount(args) = Cli::try_parse_from(&call.arguments)?.command else {
+        return Err(helper::Misuse::Usage.into());
+    };
+    if call.fake {
+        Config::resolve(&args.settings, environment(), Purpose::Accounts)?;
+        return Ok(());
     }
+    let words = match call.verbose {
+        true => Words::Shown,
+        false => Words::None,
+    };
+    mount_on(
+        &args.mountpoint,
+        args.foreground,
+        &args.settings,
+        Purpose::Accounts,
+        words,
+    )
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
@@ -36,17 +73,31 @@ fn run(command: Command) -> anyhow::Result<()> {
             args.foreground,
             &args.settings,
             Purpose::Accounts,
+            Words::Shown,
         ),
         Command::Unmount(args) => unmount(&args),
         Command::Retry(args) => mount::retry(&args.path).map_err(Into::into),
         #[cfg(feature = "emulator")]
         Command::Demo(args) => {
             let mountpoint = demo_mountpoint(args.mountpoint)?;
-            mount_on(&mountpoint, args.foreground, &args.settings, Purpose::Demo)
+            mount_on(
+                &mountpoint,
+                args.foreground,
+                &args.settings,
+                Purpose::Demo,
+                Words::Shown,
+            )
         }
         #[cfg(feature = "emulator")]
         Command::Emulate(args) => reelfs::emulator::cli::run(&args),
     }
+}
+
+/// Whether a success is told.
+#[derive(PartialEq, Eq)]
+enum Words {
+    Shown,
+    None,
 }
 
 fn mount_on(
@@ -54,6 +105,7 @@ fn mount_on(
     foreground: bool,
     settings: &Settings,
     purpose: Purpose,
+    words: Words,
 ) -> anyhow::Result<()> {
     let config = Config::resolve(settings, environment(), purpose)?;
     config.tokens().for_each(logging::hide);
@@ -64,6 +116,9 @@ fn mount_on(
         return mount::run_in_foreground(mountpoint, &config, build_stack);
     }
     let log = mount::run_in_background(mountpoint, &config)?;
+    if words == Words::None {
+        return Ok(());
+    }
     println!(
         "Mounted on {point}. Its log is {log}. To end it: reelfs unmount {point}",
         point = std::path::absolute(mountpoint)?.display(),
@@ -107,6 +162,10 @@ fn demo_mountpoint(given: Option<std::path::PathBuf>) -> anyhow::Result<std::pat
     Ok(mountpoint)
 }
 
+/// What the boot starts has no HOME; then it is looked up.
 fn environment() -> &'static Environment<'static> {
-    &|name| std::env::var_os(name)
+    &|name| match std::env::var_os(name) {
+        None if name == "HOME" => std::env::home_dir().map(Into::into),
+        value => value,
+    }
 }

@@ -4,9 +4,11 @@
 //! Promise: every call blocks until it has an answer or its deadline passed, so it runs on a
 //! worker thread, never on a thread of the FUSE loop. A listing is whole or an error.
 
+mod details;
 mod failure;
 pub mod ltx;
 pub mod media_type;
+pub mod observed;
 mod paging;
 pub mod runflow;
 pub mod runway;
@@ -21,6 +23,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use crate::http::{SignedUrl, TransportError};
+pub use details::{Details, MAX_RECORD_BYTES};
 
 /// A service whose assets are mounted; the names of the top-level directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,6 +167,8 @@ pub struct Asset {
     pub updated_at: Option<SystemTime>,
     /// `None` where the service has none yet; ask for the asset again before reading.
     pub url: Option<SignedUrl>,
+    /// Shared, because assets are copied and this need not be.
+    pub details: Option<Arc<Details>>,
 }
 
 /// A file on its way to a service.
@@ -251,4 +256,22 @@ pub enum ProviderError {
     LocalFile(String),
     #[error("the service can't do this")]
     Unsupported,
+}
+
+impl ProviderError {
+    /// The kind as one word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ProviderError::NotFound => "not_found",
+            ProviderError::Denied(_) => "denied",
+            ProviderError::Quota(_) => "quota",
+            ProviderError::Refused { .. } => "refused",
+            ProviderError::RateLimited { .. } => "rate_limited",
+            ProviderError::Unavailable { .. } => "unavailable",
+            ProviderError::AnswerLost(_) => "answer_lost",
+            ProviderError::Malformed(_) => "malformed",
+            ProviderError::LocalFile(_) => "local_file",
+            ProviderError::Unsupported => "unsupported",
+        }
+    }
 }

@@ -269,7 +269,8 @@ fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     for step in &MIGRATIONS[version..] {
         tx.execute_batch(step)?;
     }
-    tx.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    tx.pragma_update(None, "user_version", newest)?;
     tx.commit()?;
     Ok(())
 }

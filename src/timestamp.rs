@@ -22,6 +22,11 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     Some(SystemTime::from(timestamp))
 }
 
+/// RFC 3339 in UTC, with as many digits of the second's fraction as it needs.
+pub fn to_rfc3339(time: SystemTime) -> Option<String> {
+    Some(Timestamp::try_from(time).ok()?.to_string())
+}
+
 /// `ms` milliseconds after 1970.
 pub fn from_epoch_ms(ms: u64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))

@@ -1,4 +1,5 @@
 //! Each provider against the emulator, which reads the API pages on its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(feature = "emulator")]
 
 use std::collections::BTreeSet;

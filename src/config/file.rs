@@ -86,6 +86,12 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<&'static str, String>, Conf
         };
         let value = match value {
             toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(_) if key == Key::Umask => {
+                return Err(super::bad(
+                    super::Origin::File(key, path.to_path_buf()),
+                    "write the octal digits as a string, umask = \"022\"",
+                ));
+            }
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Boolean(truth) => truth.to_string(),
             _ => {

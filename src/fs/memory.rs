@@ -2,12 +2,13 @@
 //! without: a mount that forgot a size asks again, a mount that doesn't start helps nobody.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::kept_from;
-use crate::provider::{Asset, AssetId, Library, Service};
+use crate::provider::{self, Asset, AssetId, Library, Service};
 use crate::reader::ObjectInfo;
 use crate::store::{SeenAsset, Store, StoredObject};
 use crate::tree::Kept;
@@ -68,6 +69,9 @@ struct Details {
     size_bytes: Option<u64>,
     created_ms: Option<u64>,
     updated_ms: Option<u64>,
+    /// The record, which holds no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<Box<str>>,
 }
 
 pub(super) fn seen(asset: &Asset, now: SystemTime) -> SeenAsset {
@@ -81,6 +85,7 @@ pub(super) fn seen(asset: &Asset, now: SystemTime) -> SeenAsset {
         size_bytes: asset.size_bytes,
         created_ms: ms(asset.created_at),
         updated_ms: ms(asset.updated_at),
+        record: asset.details.as_ref().and_then(|d| d.record.clone()),
     };
     SeenAsset {
         id: asset.id.clone(),
@@ -102,6 +107,7 @@ fn recalled(seen: SeenAsset) -> Asset {
     let details = seen
         .details
         .and_then(|details| serde_json::from_str::<Details>(&details).ok());
+    let record = details.as_ref().and_then(|d| d.record.clone());
     let time = |ms: Option<u64>| UNIX_EPOCH.checked_add(Duration::from_millis(ms?));
     Asset {
         library: Library::Runflow,
@@ -113,6 +119,13 @@ fn recalled(seen: SeenAsset) -> Asset {
         created_at: time(details.as_ref().and_then(|d| d.created_ms)),
         updated_at: time(details.as_ref().and_then(|d| d.updated_ms)),
         url: None,
+        details: record.map(|record| {
+            let record = Some(record);
+            Arc::new(provider::Details {
+                record,
+                ..provider::Details::default()
+            })
+        }),
         id: seen.id,
     }
 }

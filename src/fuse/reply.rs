@@ -11,6 +11,7 @@ use fuser::{
 
 use super::errno::errno;
 use super::parking::Lesser;
+use crate::fs::control::is_control;
 use crate::fs::{Attr, FsError, Kind, LibraryFs, Listed, Opened};
 
 /// What `stat` names as the good size of a read. Programs make buffers of it, and a probe of a
@@ -22,14 +23,26 @@ pub(super) const GENERATION: Generation = Generation(0);
 /// don't fit were looked at for nothing.
 const ENTRIES_AT_ONCE: usize = 32;
 
-/// Whom every file belongs to.
+/// Whom every file belongs to, and who else may do what with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,
+    /// Permission bits that nobody has. Once given, everybody has all others, whatever mode a file
+    /// was given: who shares a mount among a group wants files that the group can replace.
+    pub umask: Option<u16>,
 }
 
 impl Owner {
+    fn permissions(&self, attr: &Attr) -> u16 {
+        let umask = self.umask.filter(|_| !is_control(attr.ino));
+        match (umask, attr.kind) {
+            (None, _) => attr.mode,
+            (Some(umask), Kind::Directory) => 0o777 & !umask,
+            (Some(umask), Kind::File) => 0o666 & !umask,
+        }
+    }
+
     pub(super) fn show(&self, attr: &Attr) -> FileAttr {
         let nlink = match attr.kind {
             Kind::Directory => 2,
@@ -44,7 +57,7 @@ impl Owner {
             ctime: attr.mtime,
             crtime: attr.mtime,
             kind: file_type(attr.kind),
-            perm: attr.mode,
+            perm: self.permissions(attr),
             nlink,
             uid: self.uid,
             gid: self.gid,

@@ -27,9 +27,10 @@ use url::Url;
 
 use super::json;
 use super::message::{hidden_error, read_envelope};
+use super::origin::host_of;
+use super::redact;
 use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
-use super::secret::host_of;
 use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
 use crate::clock::Clock;
 
@@ -117,6 +118,11 @@ impl ApiClient {
     /// Which URLs this API's answers may name.
     pub fn url_policy(&self) -> UrlPolicy {
         UrlPolicy::for_api(&self.shared.base)
+    }
+
+    /// A record of this API as it may be shown, where it isn't longer than `most_bytes`.
+    pub fn record(&self, record: &Value, most_bytes: usize) -> Option<Box<str>> {
+        redact::record(record, &self.shared.token, most_bytes)
     }
 
     /// Host and port, safe to print.

@@ -9,6 +9,7 @@
 //! HTTP/1.1 only: HTTP/2 would put all streams on one TCP connection and so under one rate cap.
 //! No total timeout, since a body may rightly take hours: the caller watches its progress.
 //!
+//! A name is connected to at public addresses only, unless the API is local ([`super::origin`]).
 //! Redirects stay on the host that the API named (same scheme, host and port, at most
 //! [`MAX_REDIRECTS`]); anything else is [`TransportError::ForbiddenTarget`].
 
@@ -17,16 +18,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy;
 use url::Url;
 
-use super::connect::Connector;
-use super::secret::host_of;
+pub use super::connect::RECEIVE_BYTES;
+use super::connect::{Hosts, NoBody, Reach};
+use super::origin::host_of;
 use super::{Deadlines, SignedUrl, TransportError, USER_AGENT};
 use crate::clock::Clock;
 use crate::range::{ByteRange, ContentRange};
@@ -36,26 +37,16 @@ pub const MAX_REDIRECTS: usize = 3;
 /// What is read out of a body that nobody wants, so that its connection can be used again: less
 /// than a round trip's worth on most links, where a new connection costs two or three.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
-/// Connections kept for the next request: as many as probes use at once. Fewer would be closed and
-/// opened again all the time while a directory of unknown sizes is listed.
-const MAX_IDLE_PER_HOST: usize = 128;
-/// Shorter than nginx (75 s) and the like keep an idle connection; one that was closed under us is
-/// noticed before it is used, or costs one retry.
-const IDLE_CONNECTION: Duration = Duration::from_secs(55);
-
-/// The most that one connection holds of what came and was not taken yet. Beyond 128 KiB a larger
-/// buffer saved no time on loopback, and 100 connections with hyper's own limit of 408 KiB would
-/// hold 40 MiB.
-pub const RECEIVE_BYTES: usize = 128 * 1024;
-
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// One client for all asset hosts; cheap to clone.
 #[derive(Clone)]
 pub struct AssetClient {
-    client: Client<Connector, Empty<Bytes>>,
-    connector: Connector,
+    /// Connects to public addresses only.
+    public: Hosts,
+    /// For the URLs of an API that is on a private network itself.
+    local: Hosts,
     deadlines: Deadlines,
     clock: Arc<dyn Clock>,
 }
@@ -90,21 +81,15 @@ pub struct Answer {
 impl AssetClient {
     /// Fails only where TLS can't be set up (no root certificates, for instance).
     pub fn new(deadlines: Deadlines, clock: Arc<dyn Clock>) -> Result<Self, TransportError> {
-        let connector =
-            Connector::new(deadlines.connect).map_err(|error| TransportError::Connect {
+        let hosts = |reach| {
+            Hosts::new(reach, deadlines.connect).map_err(|error| TransportError::Connect {
                 host: "any asset host".to_string(),
                 reason: error.to_string(),
-            })?;
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .http1_max_buf_size(RECEIVE_BYTES)
-            .build(connector.clone());
+            })
+        };
         Ok(Self {
-            client,
-            connector,
+            public: hosts(Reach::Public)?,
+            local: hosts(Reach::Anywhere)?,
             deadlines,
             clock,
         })
@@ -115,13 +100,20 @@ impl AssetClient {
     pub fn prepare(&self, url: &SignedUrl, connections: usize) {
         let root = url.expose().join("/");
         if let Some(uri) = root.ok().and_then(|root| root.as_str().parse().ok()) {
-            self.connector.prepare(&uri, connections);
+            self.hosts_of(url).prepare(&uri, connections);
+        }
+    }
+
+    fn hosts_of(&self, url: &SignedUrl) -> &Hosts {
+        match url.allows_local_hosts() {
+            true => &self.local,
+            false => &self.public,
         }
     }
 
     /// Connections that are open or being opened.
     pub fn connections(&self) -> u64 {
-        self.connector.open()
+        self.public.open() + self.local.open()
     }
 
     /// Asks for `range`, which must not be empty. Statuses other than 200, 206 and 416 are
@@ -129,9 +121,10 @@ impl AssetClient {
     /// at most to begin.
     pub async fn get(&self, url: &SignedUrl, range: ByteRange) -> Result<Answer, TransportError> {
         let mut target = url.expose().clone();
+        let hosts = self.hosts_of(url);
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&target);
-            let response = self.send(&target, &host, range).await?;
+            let response = self.send(hosts, &target, &host, range).await?;
             if !response.status().is_redirection() {
                 return self.accept(host, response, range).await;
             }
@@ -146,6 +139,7 @@ impl AssetClient {
 
     async fn send(
         &self,
+        hosts: &Hosts,
         url: &Url,
         host: &str,
         range: ByteRange,
@@ -160,12 +154,12 @@ impl AssetClient {
             .header(header::ACCEPT, "*/*")
             .header(header::ACCEPT_ENCODING, "identity")
             .header(header::USER_AGENT, USER_AGENT);
-        if let Some(proxy) = self.connector.proxy_authorization(&uri) {
+        if let Some(proxy) = hosts.proxy_authorization(&uri) {
             request = request.header(header::PROXY_AUTHORIZATION, proxy);
         }
-        let request = request.body(Empty::new()).map_err(|_| unusable())?;
+        let request = request.body(NoBody::new()).map_err(|_| unusable())?;
         let limit = self.deadlines.connect + self.deadlines.stall;
-        match tokio::time::timeout(limit, self.client.request(request)).await {
+        match tokio::time::timeout(limit, hosts.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(failed_request(host, &error)),
             Err(_) => Err(TransportError::Timeout {

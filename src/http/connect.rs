@@ -15,32 +15,134 @@ use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::Uri;
+use bytes::Bytes;
+use http_body_util::Empty;
 use hyper::header::HeaderValue;
 use hyper::http::uri::{Authority, Scheme};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper::{Request, Uri};
 use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
 use super::install_tls;
+use super::origin::PublicResolver;
 
+/// Connections kept for the next request: as many as probes use at once. Fewer would be closed and
+/// opened again all the time while a directory of unknown sizes is listed.
+const MAX_IDLE_PER_HOST: usize = 128;
+/// Shorter than nginx (75 s) and the like keep an idle connection; one that was closed under us is
+/// noticed before it is used, or costs one retry.
+const IDLE_CONNECTION: Duration = Duration::from_secs(55);
+/// The most that one connection holds of what came and was not taken yet. Beyond 128 KiB a larger
+/// buffer saved no time on loopback, and 100 connections with hyper's own limit of 408 KiB would
+/// hold 40 MiB.
+pub const RECEIVE_BYTES: usize = 128 * 1024;
 /// Hosts close a connection that asks for nothing after 20 s (S3) to 60 s (nginx).
 const READY_FOR: Duration = Duration::from_secs(15);
 
+/// The body of a GET.
+pub(super) type NoBody = Empty<Bytes>;
 type Failure = Box<dyn Error + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Wire, Failure>> + Send>>;
+
+/// Which addresses names may stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those of the public internet.
+    Public,
+    Anywhere,
+}
+
+/// A client for all hosts within one reach, with the connections to them.
+#[derive(Clone)]
+pub(super) struct Hosts {
+    client: Client<Connector, NoBody>,
+    connector: Connector,
+}
+
+impl Hosts {
+    /// Fails where the machine's root certificates can't be read. `timeout` bounds one connecting,
+    /// TLS included.
+    pub fn new(reach: Reach, timeout: Duration) -> Result<Self, rustls::Error> {
+        let connector = Connector::new(reach, timeout)?;
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .http1_max_buf_size(RECEIVE_BYTES)
+            .build(connector.clone());
+        Ok(Self { client, connector })
+    }
+
+    /// Sends a request over a connection that is idle, ready or new.
+    pub fn request(&self, request: Request<NoBody>) -> ResponseFuture {
+        self.client.request(request)
+    }
+
+    /// See [`Connector::prepare`].
+    pub fn prepare(&self, uri: &Uri, wanted: usize) {
+        self.connector.prepare(uri, wanted);
+    }
+
+    /// Connections that are open or being opened.
+    pub fn open(&self) -> u64 {
+        self.connector.open()
+    }
+
+    /// What a request to `uri` must tell its proxy: only one that goes through it in plain HTTP.
+    pub fn proxy_authorization(&self, uri: &Uri) -> Option<HeaderValue> {
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return None;
+        }
+        let proxies = &self.connector.shared.proxies;
+        proxies.intercept(uri)?.basic_auth().cloned()
+    }
+}
+
+/// Looks names up within a reach.
+#[derive(Clone)]
+enum Names {
+    Public(Arc<PublicResolver>),
+    Anywhere,
+}
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let names = self.clone();
+        Box::pin(async move {
+            let found = match names {
+                Names::Public(resolver) => resolver.resolve(name.as_str()).await?,
+                Names::Anywhere => tokio::net::lookup_host((name.as_str(), 0)).await?.collect(),
+            };
+            Ok(found.into_iter())
+        })
+    }
+}
 
 /// Makes connections for a hyper client. Clones share those that stand ready.
 #[derive(Clone)]
@@ -49,7 +151,7 @@ pub(super) struct Connector {
 }
 
 struct Shared {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Names>,
     tls: Arc<ClientConfig>,
     proxies: Matcher,
     timeout: Duration,
@@ -80,13 +182,15 @@ impl Drop for Ready {
 }
 
 impl Connector {
-    /// Fails where the machine's root certificates can't be read. `timeout` bounds one connecting,
-    /// TLS included.
-    pub fn new(timeout: Duration) -> Result<Self, rustls::Error> {
+    fn new(reach: Reach, timeout: Duration) -> Result<Self, rustls::Error> {
         install_tls();
         let mut tls = ClientConfig::with_platform_verifier()?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let mut tcp = HttpConnector::new();
+        let names = match reach {
+            Reach::Public => Names::Public(Arc::new(PublicResolver::new())),
+            Reach::Anywhere => Names::Anywhere,
+        };
+        let mut tcp = HttpConnector::new_with_resolver(names);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
@@ -106,14 +210,6 @@ impl Connector {
         let hosts = self.shared.lock();
         let open = hosts.values().map(|host| host.open.load(Ordering::Relaxed));
         open.sum::<usize>() as u64
-    }
-
-    /// What a request to `uri` must tell its proxy: only one that goes through it in plain HTTP.
-    pub fn proxy_authorization(&self, uri: &Uri) -> Option<HeaderValue> {
-        if uri.scheme() != Some(&Scheme::HTTP) {
-            return None;
-        }
-        self.shared.proxies.intercept(uri)?.basic_auth().cloned()
     }
 
     /// Sees to it that `wanted` connections to the host of `uri` are open, whatever they do. Must
@@ -356,7 +452,7 @@ mod tests {
     #[test]
     fn connections_stand_ready_and_are_taken_before_new_ones_are_opened() {
         let (runtime, (uri, connections)) = (runtime(), host());
-        let mut connector = Connector::new(LONG).unwrap();
+        let mut connector = Connector::new(Reach::Anywhere, LONG).unwrap();
         let _inside = runtime.enter();
         connector.prepare(&uri, 3);
         let _held: Vec<_> = (0..3)
@@ -377,7 +473,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_over_a_connection_that_stands_ready() {
         let (runtime, (uri, connections)) = (runtime(), host());
-        let connector = Connector::new(LONG).unwrap();
+        let connector = Connector::new(Reach::Anywhere, LONG).unwrap();
         let _inside = runtime.enter();
         connector.prepare(&uri, 1);
         let mut theirs = connections.recv_timeout(LONG).unwrap();
@@ -390,7 +486,7 @@ mod tests {
     #[test]
     fn a_connection_that_the_host_closed_or_spoke_on_is_not_used() {
         let (runtime, (uri, connections)) = (runtime(), host());
-        let mut connector = Connector::new(LONG).unwrap();
+        let mut connector = Connector::new(Reach::Anywhere, LONG).unwrap();
         let _inside = runtime.enter();
         connector.prepare(&uri, 2);
         drop(connections.recv_timeout(LONG).unwrap());
@@ -443,10 +539,23 @@ mod tests {
             format!("http://{}/", listener.local_addr().unwrap())
         };
         let uri: Uri = gone.parse().unwrap();
-        let mut connector = Connector::new(LONG).unwrap();
+        let mut connector = Connector::new(Reach::Anywhere, LONG).unwrap();
         let _inside = runtime.enter();
         connector.prepare(&uri, 2);
         assert!(runtime.block_on(connector.call(uri.clone())).is_err());
+        assert_eq!(connector.open(), 0);
+    }
+
+    #[test]
+    fn within_the_public_reach_a_name_of_this_machine_is_not_connected_to() {
+        let (runtime, (uri, connections)) = (runtime(), host());
+        let port = uri.port_u16().unwrap();
+        let named: Uri = format!("http://localhost:{port}/").parse().unwrap();
+        let mut connector = Connector::new(Reach::Public, LONG).unwrap();
+        let _inside = runtime.enter();
+        connector.prepare(&named, 2);
+        assert!(runtime.block_on(connector.call(named.clone())).is_err());
+        assert!(connections.try_recv().is_err());
         assert_eq!(connector.open(), 0);
     }
 }

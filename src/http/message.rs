@@ -122,7 +122,8 @@ pub fn printable(text: &str, token: &ApiToken) -> String {
     shorten(&words.join(" "))
 }
 
-fn holds_token(word: &str, token: &ApiToken) -> bool {
+/// Whether the token, in whichever spelling, stands in `word`.
+pub(super) fn holds_token(word: &str, token: &ApiToken) -> bool {
     let escaped = token.expose().replace(':', "%3A");
     word.contains(token.expose())
         || word

@@ -9,6 +9,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::channel;
@@ -45,8 +46,12 @@ pub fn is_child() -> bool {
 pub fn launch(mountpoint: &Path, state_dir: &Path) -> Result<PathBuf, MountError> {
     let (log, mut log_path) = create_log(mountpoint, state_dir)?;
     let spawn_failed = |error: std::io::Error| MountError::Spawn(error.to_string());
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "reelfs".into());
     let mut child = Command::new(std::env::current_exe().map_err(spawn_failed)?)
-        .args(std::env::args_os().skip(1))
+        // As `mount.reelfs` it reads its arguments in another way.
+        .arg0(name)
+        .args(arguments)
         .env(CHILD_VARIABLE, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::failure::{self, Asked};
 use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
 use super::wire::{self, Oddities, Told};
-use super::{Asset, AssetId, Library, Provider, ProviderError, Service};
-use crate::http::{ApiClient, ApiRequest};
+use super::{Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service};
+use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Retrieve LTX Studio assets", useapi.net.
 const ASSETS: &str = "v1/ltxstudio/assets/";
@@ -43,6 +43,27 @@ struct Item {
     id: Option<String>,
     #[serde(deserialize_with = "wire::lenient")]
     signed_asset: Option<SignedAsset>,
+    #[serde(deserialize_with = "wire::text")]
+    job_id: Option<String>,
+    #[serde(deserialize_with = "wire::lenient")]
+    related_assets: Option<RelatedAssets>,
+    /// The record itself, as it may be shown.
+    #[serde(skip)]
+    record: Option<Box<str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RelatedAssets {
+    #[serde(deserialize_with = "wire::lenient")]
+    thumbnails: Option<Thumbnails>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Thumbnails {
+    #[serde(deserialize_with = "wire::lenient")]
+    large: Option<SignedAsset>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,7 +198,7 @@ impl LtxProvider {
         };
         let items = match answer["items"].take() {
             Value::Null if meta.total_items == Some(0) => Vec::new(),
-            items => wire::objects::<Item>(items)?,
+            items => wire::objects(items, |item| self.item(item))?,
         };
         let mut odd = Oddities::default();
         let count = items.len();
@@ -185,6 +206,7 @@ impl LtxProvider {
             .into_iter()
             .filter_map(|item| self.asset(item, library, number, &mut odd))
             .collect();
+        wire::check_readable(count, assets.len())?;
         odd.warn(library, &self.told);
         Ok(Page {
             number,
@@ -193,6 +215,19 @@ impl LtxProvider {
             assets,
             meta,
         })
+    }
+
+    fn item(&self, item: Value) -> Result<Item, ProviderError> {
+        let record = self.api.record(&item, MAX_RECORD_BYTES);
+        let item: Item = wire::object(item)?;
+        Ok(Item { record, ..item })
+    }
+
+    /// The large thumbnail, if it is one that may be asked for.
+    fn preview(&self, related: Option<RelatedAssets>) -> Option<SignedUrl> {
+        let large = related?.thumbnails?.large?;
+        let (url, expires_at) = (large.asset_url?, large.expiration_date_string);
+        SignedUrl::parse(&url, expires_at, &self.api.url_policy()).ok()
     }
 
     fn asset(
@@ -213,6 +248,12 @@ impl LtxProvider {
             odd.without_identity();
             return None;
         };
+        let details = Details {
+            task_id: item.job_id.map(String::into_boxed_str),
+            preview: self.preview(item.related_assets),
+            record: item.record,
+            ..Details::default()
+        };
         let mime_of_file_id = || {
             let (_, mime) = file.file_id.as_deref()?.rsplit_once("-type:")?;
             mime.contains('/').then(|| mime.to_string())
@@ -232,6 +273,7 @@ impl LtxProvider {
             size_bytes: None,
             created_at: None,
             updated_at: None,
+            details: details.shared(),
         })
     }
 

@@ -65,6 +65,7 @@ fn asset_on(page: &str, id: &str) -> Asset {
         created_at: None,
         updated_at: None,
         url: None,
+        details: None,
     }
 }
 
@@ -306,4 +307,41 @@ fn ltx_takes_no_uploads_and_deletes_nothing() {
         Err(ProviderError::Unsupported)
     ));
     assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn the_large_thumbnail_is_the_preview_and_the_job_is_told() {
+    let server = TestServer::start(|_| answer(200, EXAMPLE));
+    let details = list(&server).unwrap().remove(0).details.unwrap();
+    let preview = details.preview.as_ref().unwrap();
+    assert_eq!(preview.expose().path(), "/lt-infinity-prd/images/y");
+    let expiry = crate::timestamp::from_epoch_ms(1_748_919_477_389);
+    assert_eq!(preview.expires_at(), expiry);
+    let job = "email:x:7a34b821-9fd0-205e-d21b-4abc6f7839e7-type:video";
+    assert_eq!(details.task_id.as_deref(), Some(job));
+    let record: Value = serde_json::from_str(details.record.as_deref().unwrap()).unwrap();
+    assert_eq!(record["signedAsset"]["asset"]["mimeType"], "video/mp4");
+    let shown = &record["signedAsset"]["assetUrl"];
+    assert_eq!(shown, "http://127.0.0.1:1/lt-infinity-prd/artifacts/x?...");
+}
+
+#[test]
+fn related_assets_of_odd_types_hide_no_asset() {
+    for related in [
+        json!(null),
+        json!([1]),
+        json!({"thumbnails": "x"}),
+        json!({"thumbnails": {"large": {"assetUrl": 7}}}),
+    ] {
+        let item = json!({"id": "x", "relatedAssets": related, "jobId": 3});
+        let server =
+            serving(move |_| json!({"items": [item], "meta": {"totalItems": 1, "totalPages": 1}}));
+        let asset = list(&server).unwrap().remove(0);
+        let details = asset.details.unwrap();
+        assert_eq!(
+            (&details.preview, &details.task_id),
+            (&None, &None),
+            "{related}"
+        );
+    }
 }

@@ -103,6 +103,7 @@ mod tests {
             created_at: None,
             updated_at: None,
             url: None,
+            details: None,
         }
     }
 

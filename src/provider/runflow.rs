@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::failure::{self, Asked};
 use super::wire::{self, Oddities, Told};
-use super::{Asset, AssetId, Library, Provider, ProviderError, Service};
-use crate::http::{ApiClient, ApiRequest};
+use super::{Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service};
+use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Get asset", api.runflow.io.
 const ASSETS: &str = "v1/assets/";
@@ -30,6 +30,8 @@ struct Item {
     name: Option<String>,
     #[serde(deserialize_with = "wire::text")]
     url: Option<String>,
+    #[serde(deserialize_with = "wire::text")]
+    thumbnail_url: Option<String>,
     #[serde(deserialize_with = "wire::text")]
     mime_type: Option<String>,
     #[serde(deserialize_with = "wire::size")]
@@ -80,14 +82,22 @@ impl Provider for RunflowProvider {
             ..ApiRequest::default()
         };
         let answer = self.api.get(&request);
-        let item: Item =
-            wire::object(answer.map_err(|e| failure::of_call(Service::Runflow, Asked::Asset, e))?)?;
+        let answer = answer.map_err(|e| failure::of_call(Service::Runflow, Asked::Asset, e))?;
+        let record = self.api.record(&answer, MAX_RECORD_BYTES);
+        let item: Item = wire::object(answer)?;
         if item.deleted_at.is_some() {
             return Err(ProviderError::NotFound);
         }
         let mut odd = Oddities::default();
         let url = odd.url(item.url.as_deref(), None, &self.api.url_policy());
         odd.warn(Library::Runflow, &self.told);
+        let policy = self.api.url_policy();
+        let preview = item.thumbnail_url.as_deref();
+        let details = Details {
+            preview: preview.and_then(|url| SignedUrl::parse(url, None, &policy).ok()),
+            record,
+            ..Details::default()
+        };
         Ok(Asset {
             id: id.clone(),
             library: Library::Runflow,
@@ -99,6 +109,7 @@ impl Provider for RunflowProvider {
             created_at: item.created_at,
             updated_at: item.updated_at,
             url,
+            details: details.shared(),
         })
     }
 }

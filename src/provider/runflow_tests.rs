@@ -99,3 +99,19 @@ fn runflow_cannot_be_listed() {
     ));
     assert_eq!(server.count(), 0);
 }
+
+#[test]
+fn its_thumbnail_is_the_preview_and_its_record_is_kept_without_what_signs() {
+    let said = EXAMPLE.replace(
+        r#""thumbnail_url": "<string>""#,
+        r#""thumbnail_url": "http://127.0.0.1:1/t.png?X-Amz-Signature=abc""#,
+    );
+    let server = TestServer::start(move |_| answer(200, &said));
+    let details = find(&server).unwrap().details.unwrap();
+    assert_eq!(details.preview.as_ref().unwrap().expose().path(), "/t.png");
+    let record = details.record.as_deref().unwrap();
+    assert!(
+        !record.contains("X-Amz") && record.contains("/t.png?..."),
+        "{record}"
+    );
+}

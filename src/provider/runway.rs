@@ -7,6 +7,7 @@
 //! shows [`MOST_LISTED`] assets of a kind at most; a library that reaches that is told once in the
 //! log. Nothing but the identity of an asset is required of an answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -16,8 +17,10 @@ use serde_json::Value;
 use super::failure::{self, Asked};
 use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
 use super::wire::{self, Oddities, Told};
-use super::{Asset, AssetId, Library, Provider, ProviderError, Service, Upload};
-use crate::http::{ApiClient, ApiRequest, ApiUpload, TransportError};
+use super::{
+    Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service, Upload,
+};
+use crate::http::{ApiClient, ApiRequest, ApiUpload, SignedUrl, TransportError};
 
 /// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
 const ASSETS: &str = "v1/runwayml/assets/";
@@ -87,6 +90,49 @@ struct Item {
     size: Option<u64>,
     #[serde(deserialize_with = "wire::text")]
     file_ext_standardized: Option<String>,
+    #[serde(deserialize_with = "wire::lenient")]
+    favorite: Option<bool>,
+    #[serde(deserialize_with = "wire::text")]
+    task_id: Option<String>,
+    #[serde(deserialize_with = "wire::lenient")]
+    preview_urls: Option<Vec<Value>>,
+    #[serde(deserialize_with = "wire::lenient")]
+    metadata: Option<Metadata>,
+    /// What the fields above say for people, and the record itself.
+    #[serde(skip)]
+    details: Option<Arc<Details>>,
+}
+
+/// In its newer shape, and with `dimensions` and `size` in its older.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    #[serde(deserialize_with = "wire::measure")]
+    frame_rate: Option<f64>,
+    #[serde(deserialize_with = "wire::measure")]
+    duration: Option<f64>,
+    #[serde(deserialize_with = "wire::pixels")]
+    width: Option<u64>,
+    #[serde(deserialize_with = "wire::pixels")]
+    height: Option<u64>,
+    #[serde(deserialize_with = "wire::lenient")]
+    has_audio: Option<bool>,
+    dimensions: Value,
+    size: Value,
+}
+
+impl Metadata {
+    fn width(&self) -> Option<u64> {
+        let older = || wire::pixels_of(&self.size["width"]);
+        let first = || wire::pixels_of(self.dimensions.get(0)?);
+        self.width.or_else(older).or_else(first)
+    }
+
+    fn height(&self) -> Option<u64> {
+        let older = || wire::pixels_of(&self.size["height"]);
+        let second = || wire::pixels_of(self.dimensions.get(1)?);
+        self.height.or_else(older).or_else(second)
+    }
 }
 
 impl Item {
@@ -201,7 +247,33 @@ impl RunwayProvider {
             ..ApiRequest::default()
         };
         let answer = self.api.get(&request);
-        wire::objects(answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?)
+        let items = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?;
+        let items = wire::objects(items, |item| self.item(item))?;
+        let readable = |item: &&Item| item.name.is_some() || item.identity().is_some();
+        wire::check_readable(items.len(), items.iter().filter(readable).count())?;
+        Ok(items)
+    }
+
+    fn item(&self, item: Value) -> Result<Item, ProviderError> {
+        let record = self.api.record(&item, MAX_RECORD_BYTES);
+        let mut item: Item = wire::object(item)?;
+        let metadata = item.metadata.take().unwrap_or_default();
+        let policy = self.api.url_policy();
+        let previews = item.preview_urls.take().unwrap_or_default();
+        let mut previews = previews.iter().filter_map(Value::as_str);
+        let details = Details {
+            favorite: item.favorite,
+            duration_s: metadata.duration,
+            width_px: metadata.width(),
+            height_px: metadata.height(),
+            frame_rate: metadata.frame_rate,
+            has_audio: metadata.has_audio,
+            task_id: item.task_id.take().map(String::into_boxed_str),
+            preview: previews.find_map(|url| SignedUrl::parse(url, None, &policy).ok()),
+            record,
+        };
+        item.details = details.shared();
+        Ok(item)
     }
 
     fn asset(&self, item: Item, library: Library, odd: &mut Oddities) -> Option<Asset> {
@@ -220,6 +292,7 @@ impl RunwayProvider {
             size_bytes: item.file_size.or(item.size).filter(wire::is_told),
             created_at: item.created_at,
             updated_at: item.updated_at,
+            details: item.details,
         })
     }
 
@@ -240,7 +313,7 @@ impl RunwayProvider {
     }
 
     fn uploaded(&self, answer: Value, library: Library, name: &str) -> Option<Asset> {
-        let item: Item = wire::object(answer).ok()?;
+        let item = self.item(answer).ok()?;
         item.own_id()?;
         let mut odd = Oddities::default();
         let asset = self.asset(item, library, &mut odd)?;
@@ -269,8 +342,8 @@ impl Provider for RunwayProvider {
             return self.find_in_listing(asset);
         }
         let answer = self.api.get(&self.asset_request(&asset.locator));
-        let item: Item =
-            wire::object(answer.map_err(|e| failure::of_call(Service::Runway, Asked::Asset, e))?)?;
+        let answer = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Asset, e))?;
+        let item = self.item(answer)?;
         let same_id = item.own_id().is_none_or(|id| id == asset.id);
         let same_locator = item.asset_id.as_deref() == Some(asset.locator.as_str());
         if !same_id && !same_locator {

@@ -170,6 +170,14 @@ fn an_identity_is_found_wherever_there_is_one() {
 }
 
 #[test]
+fn a_page_in_another_format_is_an_error_and_no_empty_library() {
+    let page = json!([{ "assetId": 7, "name": ["a"], "createdAt": 24 }]);
+    let server = TestServer::start(move |_| answer(200, page.clone()));
+    let error = list(&server).unwrap_err();
+    assert!(matches!(error, ProviderError::Malformed(_)), "{error}");
+}
+
+#[test]
 fn an_asset_of_another_library_is_not_shown_but_one_of_an_unknown_kind_is() {
     assert!(listed_item(json!({ "id": "1", "mediaType": "image" })).is_empty());
     assert_eq!(
@@ -520,4 +528,88 @@ fn other_services_libraries_are_not_listed() {
         provider(&server).list(Library::LtxAudio),
         Err(ProviderError::Unsupported)
     ));
+}
+
+fn details_of(item: Value) -> Details {
+    let assets = listed_item(item);
+    assets[0].details.as_deref().cloned().unwrap_or_default()
+}
+
+#[test]
+fn the_pages_example_tells_what_people_want_to_know() {
+    let asset = known_asset();
+    let details = asset.details.unwrap();
+    let pixels = (details.width_px, details.height_px);
+    assert_eq!(pixels, (Some(1280), Some(768)));
+    assert_eq!(details.duration_s, Some(10.542));
+    assert_eq!(details.frame_rate, Some(24.0));
+    assert_eq!(
+        (details.has_audio, details.favorite),
+        (Some(true), Some(false))
+    );
+    let task = "user:user_id-runwayml:account_email-task:task_uuid";
+    assert_eq!(details.task_id.as_deref(), Some(task));
+    assert_eq!(details.preview, None, "the example's is no URL");
+    let record: Value = serde_json::from_str(details.record.as_deref().unwrap()).unwrap();
+    let mut page: Value = serde_json::from_str(LIST_EXAMPLE).unwrap();
+    page[0]["url"] = json!("http://127.0.0.1:1/a.mp4?...");
+    assert_eq!(record, page[0]);
+}
+
+#[test]
+fn metadata_is_read_in_its_older_shape() {
+    let details = details_of(json!({"id": "x", "metadata": {
+        "frameRate": 24, "duration": 10.542, "dimensions": [1280, 768],
+        "size": {"width": 1280, "height": 768},
+    }}));
+    assert_eq!(
+        (details.width_px, details.height_px),
+        (Some(1280), Some(768))
+    );
+    let details = details_of(json!({"id": "x", "metadata": {"dimensions": [640.0, 480]}}));
+    assert_eq!(
+        (details.width_px, details.height_px),
+        (Some(640), Some(480))
+    );
+    assert_eq!((details.duration_s, details.has_audio), (None, None));
+}
+
+#[test]
+fn metadata_of_odd_types_is_absent_and_costs_nothing_else() {
+    for metadata in [
+        json!(null),
+        json!([]),
+        json!("x"),
+        json!({"frameRate": "24", "duration": -1, "width": 1.5, "height": null, "hasAudio": 1,
+            "dimensions": "12", "size": [1]}),
+        json!({"dimensions": [null], "size": {"width": {}}, "duration": []}),
+    ] {
+        let item = json!({"id": "x", "name": "a.mp4", "metadata": metadata, "favorite": "no",
+            "taskId": 7, "previewUrls": {"a": 1}});
+        let asset = listed_item(item).remove(0);
+        assert_eq!(asset.name.as_deref(), Some("a.mp4"));
+        let details = asset.details.as_deref().cloned().unwrap();
+        let nothing = Details {
+            record: details.record.clone(),
+            ..Details::default()
+        };
+        assert_eq!(details, nothing, "{metadata}");
+    }
+}
+
+#[test]
+fn the_first_preview_that_may_be_asked_for_is_taken() {
+    let previews = json!([null, "file:///etc/passwd", "http://127.0.0.1:1/p.png?sig=1"]);
+    let details = details_of(json!({"id": "x", "previewUrls": previews}));
+    let preview = details.preview.unwrap();
+    assert_eq!(preview.expose().as_str(), "http://127.0.0.1:1/p.png?sig=1");
+    assert!(!details.record.unwrap().contains("sig"));
+}
+
+#[test]
+fn a_record_that_is_too_long_is_not_kept_and_the_rest_is() {
+    let details = details_of(json!({
+        "id": "x", "favorite": true, "prompt": "x".repeat(MAX_RECORD_BYTES),
+    }));
+    assert_eq!((details.record, details.favorite), (None, Some(true)));
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Library, ProviderError};
-use crate::http::secret::UrlError;
+use crate::http::origin::UrlError;
 use crate::http::{SignedUrl, UrlPolicy};
 use crate::timestamp::{from_epoch_ms, parse_rfc3339};
 
@@ -40,6 +40,25 @@ pub fn is_told(size_bytes: &u64) -> bool {
     *size_bytes > 0
 }
 
+/// A number of something that is measured: finite, not negative.
+pub fn measure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let number: Option<f64> = lenient(deserializer)?;
+    Ok(number.filter(|number| number.is_finite() && *number >= 0.0))
+}
+
+/// Pixels: a whole number above 0, also where it is written as `1280.0`.
+pub fn pixels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(pixels_of(&Value::deserialize(deserializer)?))
+}
+
+/// As [`pixels`], of a value.
+pub fn pixels_of(value: &Value) -> Option<u64> {
+    let whole =
+        |number: f64| number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
+    let number = value.as_f64().filter(|number| whole(*number))?;
+    Some(number as u64)
+}
+
 /// RFC 3339, or milliseconds since 1970 as a number.
 pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
@@ -60,14 +79,29 @@ pub fn epoch_ms<'de, D: Deserializer<'de>>(
     })
 }
 
-/// The objects of a page's array; an array that holds anything else is no page.
-pub fn objects<T: serde::de::DeserializeOwned>(items: Value) -> Result<Vec<T>, ProviderError> {
+/// The objects of a page's array, each read by `read`; an array that holds anything else is no
+/// page.
+pub fn objects<T>(
+    items: Value,
+    read: impl Fn(Value) -> Result<T, ProviderError>,
+) -> Result<Vec<T>, ProviderError> {
     let Value::Array(items) = items else {
         return Err(ProviderError::Malformed(
             "a page that isn't a list of assets".into(),
         ));
     };
-    items.into_iter().map(object).collect()
+    items.into_iter().map(read).collect()
+}
+
+/// An odd asset is left out; a page of nothing else is in a format that isn't the known one, and
+/// must not be taken for an empty library.
+pub fn check_readable(items: usize, readable: usize) -> Result<(), ProviderError> {
+    match items > 0 && readable == 0 {
+        true => Err(ProviderError::Malformed(
+            "a page of assets of which none can be told from others".into(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// One object.

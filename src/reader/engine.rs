@@ -276,11 +276,15 @@ impl Engine {
         self.counters
             .fetched_bytes
             .fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        let flow = {
+        let (flow, progressed) = {
             let mut state = file.lock();
-            state.deliver(id, chunk, now, self.shelf(file), &mut out)
+            let flow = state.deliver(id, chunk, now, self.shelf(file), &mut out);
+            let progressed = state.stream(id).is_some_and(|s| s.last_progress == now);
+            (flow, progressed)
         };
-        self.lane(file.key.service).note_progress(now);
+        if progressed {
+            self.lane(file.key.service).note_progress(now);
+        }
         self.send(file, out);
         flow
     }

@@ -115,7 +115,7 @@ fn a_thousand_sizes_are_written_and_read_in_one_go() {
             let object = StoredObject {
                 size_bytes: n,
                 etag: Some(format!("\"{n}\"")),
-                last_modified: Some(time(n as i64)),
+                last_modified: Some(time(n.cast_signed())),
                 content_type: None,
             };
             (id.clone(), object)

@@ -50,6 +50,7 @@ fn clip(id: &str, name: &str, created_s: u64) -> Asset {
         created_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(created_s)),
         updated_at: None,
         url: None,
+        details: None,
     }
 }
 

@@ -243,6 +243,7 @@ fn asset(id: &str, name: &str, size_bytes: Option<u64>) -> Asset {
         created_at: None,
         updated_at: None,
         url: None,
+        details: None,
     }
 }
 

@@ -1,10 +1,15 @@
 //! The real program, mounted over the emulated services and driven by real programs. One binary,
 //! because each costs a link; `cargo test --test mounted reading::` runs one group.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod conventions;
 mod life;
 mod listing;
+mod metadata;
 mod reading;
+mod status;
+mod thumbnails;
 mod writing;

@@ -23,18 +23,22 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
     ("mpv", "mpv"),
     ("gio", "libglib2.0-bin"),
     ("getfattr", "attr"),
+    ("setfattr", "attr"),
     ("python3", "python3"),
     ("tar", "tar"),
     ("cmp", "diffutils"),
     ("ps", "procps"),
     ("findmnt", "mount"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("systemd-analyze", "systemd"),
     ("fusermount3", "fuse3"),
 ];
 
@@ -457,6 +461,9 @@ fn require_installed(output: &Output) {
         if said.contains(&format!("{program}: not found")) {
             panic!("{program} is missing: apt-get install {package}");
         }
+    }
+    if said.contains("No module named 'prometheus_client'") {
+        panic!("a module is missing: apt-get install python3-prometheus-client");
     }
 }
 

@@ -237,7 +237,8 @@ fn xattrs_say_what_stat_does_not() {
     let names = world.listxattr(png).unwrap();
     assert_eq!(
         names,
-        b"user.reelfs.id\0user.reelfs.provider\0user.mime_type\0"
+        b"user.reelfs.id\0user.reelfs.provider\0user.reelfs.task_id\0user.reelfs.preview_url\0\
+          user.reelfs.json\0user.mime_type\0"
     );
     assert!(world.listxattr(world.directory(VIDEO)).unwrap().is_empty());
     assert_eq!(world.listxattr(1 << 40), Err(FsError::NotFound));
@@ -245,7 +246,39 @@ fn xattrs_say_what_stat_does_not() {
     world.copy_in(VIDEO, "mine.mp4", b"mine").unwrap();
     let mine = world.ino(VIDEO, "mine.mp4");
     assert_eq!(get(mine, "user.reelfs.upload").unwrap(), b"done");
+    assert_eq!(get(mine, "user.mime_type").unwrap(), b"video/mp4");
     world.copy_in(VIDEO, ".hidden", b"mine").unwrap();
     let hidden = world.ino(VIDEO, ".hidden");
     assert_eq!(get(hidden, "user.reelfs.upload").unwrap(), b"local");
+}
+
+#[test]
+fn foreign_xattrs_are_taken_and_not_kept_where_files_are_taken() {
+    let world = World::new();
+    let ltx = LtxAsset::new("image/png", text("png"));
+    let ltx = world.emulator.add_ltx(ltx);
+    let png = world.ino(Library::LtxImages, &format!("{ltx}.png"));
+    world.copy_in(VIDEO, "mine.mp4", b"mine").unwrap();
+    let mine = world.ino(VIDEO, "mine.mp4");
+    let set = |ino, name: &str, value: &[u8]| world.setxattr(ino, OsStr::new(name), value);
+    let remove = |ino, name: &str| world.removexattr(ino, OsStr::new(name));
+    for ino in [mine, world.directory(VIDEO), crate::tree::inode::ROOT] {
+        assert_eq!(set(ino, "user.comment", b"a"), Ok(()));
+        assert_eq!(remove(ino, "user.comment"), Err(FsError::NoAttribute));
+    }
+    assert_eq!(set(mine, "user.reelfs.id", b"another"), Ok(()));
+    assert_eq!(set(mine, "user.reelfs.upload", b"sending 5%"), Ok(()));
+    assert_eq!(remove(mine, "user.reelfs.upload"), Ok(()));
+    let state = world.getxattr(mine, OsStr::new("user.reelfs.upload"));
+    assert_eq!(state.unwrap(), b"done");
+    let typo = set(mine, "user.reelfs.upload", b"Retry");
+    assert!(matches!(typo, Err(FsError::Invalid(_))));
+    assert_eq!(set(png, "user.comment", b"a"), Err(FsError::ReadOnly));
+    assert_eq!(remove(png, "user.reelfs.id"), Err(FsError::ReadOnly));
+    let denied = Err(FsError::NotSupported);
+    assert_eq!(set(mine, "security.capability", b"a"), denied);
+    assert_eq!(set(mine, "system.posix_acl_access", b"a"), denied);
+    assert_eq!(remove(mine, "trusted.a"), denied);
+    let absent = world.getxattr(mine, OsStr::new("security.capability"));
+    assert_eq!(absent, Err(FsError::NoAttribute));
 }
