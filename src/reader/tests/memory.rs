@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::VecDeque;
 
-const CACHE: u64 = 16 * MIB;
+const CACHE: u64 = 32 * MIB;
 
 /// The most that `rig` ever held while `work` ran: what the cache has and promised, and blocks.
 fn most_held(rig: &Rig, work: impl FnOnce()) -> (u64, u64) {
