@@ -10,6 +10,7 @@ mod hang;
 mod life;
 mod listing;
 mod metadata;
+mod package;
 mod reading;
 mod status;
 mod thumbnails;
