@@ -53,6 +53,7 @@ impl Shelf<'_> {
 pub(super) struct Receiving<'a>(Shelf<'a>);
 
 impl<'a> Receiving<'a> {
+    /// Promises the memory; dropping it takes the promise back.
     pub fn begin(shelf: Shelf<'a>) -> Self {
         shelf.reserve(RECEIVE_BYTES as u64);
         Self(shelf)
