@@ -6,6 +6,7 @@
 mod support;
 
 mod conventions;
+mod hang;
 mod life;
 mod listing;
 mod metadata;
