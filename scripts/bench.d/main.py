@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import profiler  # noqa: E402
 import report  # noqa: E402
 import work  # noqa: E402
 from world import ROOT, WORK, Meter, emulator, mounted, rclone_program  # noqa: E402
@@ -86,7 +87,9 @@ def main():
     if not args.only:
         print(report.target_table(report.targets(results)))
         if not args.no_document:
-            report.write(results, args.runs, loads)
+            by_name = {scene.name: scene for scene in work.scenes()}
+            profile_of = lambda name: profiler.of(by_name[name], reelfs)  # noqa: E731
+            report.write(results, args.runs, loads, profile_of if profiler.is_there() else None)
 
 
 if __name__ == "__main__":

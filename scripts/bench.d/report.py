@@ -177,19 +177,39 @@ def target_table(found):
     return "\n".join(lines)
 
 
+def missed(found):
+    return [target for target in found if not target.met]
+
+
 def reasons(results, found):
     """What each missed target's time went to, as far as the run counted it."""
-    missed = [target for target in found if not target.met]
-    if not missed:
+    if not missed(found):
         return f"All {len(found)} are met."
-    lines = [f"{len(found) - len(missed)} of {len(found)} are met. Of the others:", ""]
-    for target in missed:
+    lines = [f"{len(found) - len(missed(found))} of {len(found)} are met. Of the others:", ""]
+    told = set()
+    for target in missed(found):
         cost = results.costs.get((target.scene, target.figure), {}).get("reelfs")
-        text = f"- {target.title}: {target.measured} where {target.wanted} was wanted."
-        if cost:
+        text = f"- {target.title}: {target.measured}, wanted {target.wanted}."
+        if cost and (target.scene, target.figure) not in told:
             text += f" {_account(cost)}"
+        told.add((target.scene, target.figure))
         lines.append(text)
     return "\n".join(lines)
+
+
+def profiles(results, found, profile_of):
+    """For each scene with a missed target, where reelfs' processor time went."""
+    scenes = list(dict.fromkeys(target.scene for target in missed(found)))
+    if not scenes:
+        return ""
+    parts = ["", "## Profiles of what was missed", ""]
+    if profile_of is None:
+        return "\n".join([*parts, "None: `perf` is not installed on this machine.", ""])
+    parts.append("Processor time of reelfs by function (`perf record -e cpu-clock`), of one more run each.")
+    for scene in scenes:
+        text = profile_of(scene) or "perf recorded nothing"
+        parts += ["", f"{scene}:", "", "```", text, "```"]
+    return "\n".join([*parts, ""])
 
 
 def _account(cost):
@@ -284,7 +304,7 @@ def commit():
     return f"commit {asked.stdout.strip()}" if asked.returncode == 0 else "an unknown commit"
 
 
-def document(results, runs, loads):
+def document(results, runs, loads, profile_of):
     today = datetime.date.today().isoformat()
     found = targets(results)
     busy = "" if loads[0] < 0.5 * CORES else " Other work ran on the machine meanwhile, which shows in every figure."
@@ -320,10 +340,11 @@ Processor time of reelfs and of the emulated host, and what the host was asked f
 are those that the host handed to the connection.
 
 {cost_table(results)}
-"""
+{profiles(results, found, profile_of)}"""
 
 
-def write(results, runs, loads):
+def write(results, runs, loads, profile_of):
+    """`profile_of` takes a scene's name; nothing where there is no profiler."""
     docs = ROOT / "docs"
-    (docs / "PERFORMANCE.md").write_text(document(results, runs, loads))
+    (docs / "PERFORMANCE.md").write_text(document(results, runs, loads, profile_of))
     (docs / "performance.svg").write_text(plot(results))

@@ -6,9 +6,11 @@
 mod support;
 
 mod conventions;
+mod hang;
 mod life;
 mod listing;
 mod metadata;
+mod package;
 mod reading;
 mod refresh;
 mod status;
