@@ -60,7 +60,7 @@ use kernel::Forget;
 pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
-pub use write::{Closer, OpenMode};
+pub use write::{Closer, OpenMode, WrittenBy};
 
 /// Called once with an operation's outcome.
 pub type Done<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;

@@ -2,12 +2,16 @@
 //! because each costs a link; `cargo test --test mounted reading::` runs one group.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/cases.rs"]
+mod cases;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calls;
 mod conventions;
 mod life;
 mod listing;
 mod metadata;
+mod model;
 mod reading;
 mod writing;
