@@ -123,6 +123,10 @@ pub struct Settings {
     /// Let `rm` delete assets at the service, for good [env: REELFS_ALLOW_DELETE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_delete: Option<String>,
+    /// Show pictures in file managers without downloads: fill the desktop's thumbnail cache from
+    /// the services' previews [env: REELFS_THUMBNAILS]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub thumbnails: Option<String>,
     /// Whom the files belong to: a name or number [env: REELFS_UID] [default: who mounts]
     #[arg(long, value_name = "USER")]
     pub uid: Option<String>,

@@ -73,6 +73,8 @@ pub struct Config {
     pub allow_other: bool,
     pub read_only: bool,
     pub allow_delete: bool,
+    /// The desktop's thumbnail cache, absolute, where it is to be filled.
+    pub thumbnail_dir: Option<PathBuf>,
     /// Whom files belong to, as shown; `None` is who mounts.
     pub uid: Option<u32>,
     /// As `uid`, of the group.
@@ -196,6 +198,10 @@ impl Config {
             allow_other: switch(sources, Key::AllowOther)?,
             read_only: switch(sources, Key::ReadOnly)?,
             allow_delete: switch(sources, Key::AllowDelete)?,
+            thumbnail_dir: match switch(sources, Key::Thumbnails)? {
+                true => Some(source::thumbnail_dir(sources.environment)?),
+                false => None,
+            },
             uid: owner::uid(sources)?,
             gid: owner::gid(sources)?,
             umask: owner::umask(sources)?,

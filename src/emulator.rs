@@ -95,6 +95,9 @@ pub struct EmulatorConfig {
     /// Whether the asset host also lists Runway's videos at `/open/` and serves them by name
     /// without a signature, for programs that know plain HTTP only.
     pub open_listing: bool,
+    /// What signed URLs begin with, where a proxy stands before the asset host; `None` is the asset
+    /// host's own address.
+    pub asset_origin: Option<String>,
     pub on_request: Option<RequestWatch>,
 }
 
@@ -111,6 +114,7 @@ impl Default for EmulatorConfig {
             max_upload_bytes: 1024 * 1024 * 1024,
             clock: Arc::new(SystemClock),
             open_listing: false,
+            asset_origin: None,
             on_request: None,
         }
     }
@@ -156,6 +160,7 @@ pub struct Emulator {
     shared: Arc<Shared>,
     useapi_url: String,
     runflow_url: String,
+    asset_host: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -167,7 +172,10 @@ impl Emulator {
         let [useapi, runflow, asset] = listeners
             .each_ref()
             .map(|listener| listener.local_addr().map(|addr| format!("http://{addr}")));
-        let shared = Arc::new(shared_state(config, asset?));
+        let asset_host = asset?;
+        let asset_url = config.asset_origin.clone();
+        let asset_url = asset_url.unwrap_or_else(|| asset_host.clone());
+        let shared = Arc::new(shared_state(config, asset_url));
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -194,6 +202,7 @@ impl Emulator {
             shared,
             useapi_url: useapi?,
             runflow_url: runflow?,
+            asset_host,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -206,6 +215,12 @@ impl Emulator {
 
     pub fn runflow_url(&self) -> String {
         self.runflow_url.clone()
+    }
+
+    /// Where the asset host listens, which is the origin of signed URLs unless
+    /// [`EmulatorConfig::asset_origin`] says otherwise.
+    pub fn asset_host(&self) -> String {
+        self.asset_host.clone()
     }
 
     /// The origin of signed URLs.

@@ -4,7 +4,8 @@
 //!
 //! How they fail: with an [`FsError`], one kind for each errno.
 //!
-//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current` and the handle tables
+//! Lock order: `Catalog::state`, `local`, `overlays`, `follows`, `Revisions::current`,
+//! `Pictures::openings` and the handle tables
 //! are leaves: none is held while another is taken, and none while a closure, the reader, the
 //! store or the uploads are called.
 
@@ -13,6 +14,7 @@ mod ahead;
 pub mod attr;
 mod catalog;
 mod change;
+pub mod control;
 mod copy_up;
 mod directory;
 pub mod error;
@@ -23,10 +25,12 @@ mod learn;
 mod local;
 mod lookup;
 mod memory;
+mod pictures;
 mod read;
 mod revision;
 mod settle;
 mod stat;
+pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
@@ -46,7 +50,7 @@ use crate::provider::{Library, Service};
 use crate::reader::AssetReader;
 use crate::store::AssetMeta;
 use crate::tree::Kept;
-use crate::tree::inode::{self, Fixed};
+use crate::tree::inode::{self, ControlFile, Fixed};
 use crate::upload::{StagedFile, Uploads};
 
 pub use attr::{Attr, Kind};
@@ -60,6 +64,7 @@ use kernel::Forget;
 pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
+use status::About;
 pub use write::{Closer, OpenMode, WrittenBy};
 
 /// Called once with an operation's outcome.
@@ -84,6 +89,8 @@ enum Place {
     Service(Service),
     Library(Library),
     File,
+    Control,
+    ControlFile(ControlFile),
 }
 
 /// Free and total space and inodes, for `statfs`.
@@ -104,6 +111,7 @@ pub struct LibraryFs {
     reader: Arc<AssetReader>,
     uploads: OnceLock<Arc<Uploads>>,
     options: Options,
+    about: About,
     mounted_at: SystemTime,
     files: Handles<read::FileHandle>,
     directories: Handles<DirHandle>,
@@ -116,6 +124,8 @@ pub struct LibraryFs {
     follows: Mutex<HashMap<Library, follow::Follow>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
+    /// Whom directories that are read are offered to.
+    pictures: OnceLock<pictures::Pictures>,
     /// Order of local files and uploads; see [`LocalNode::sequence`].
     sequence: AtomicU64,
 }
@@ -128,6 +138,7 @@ impl LibraryFs {
         reader: Arc<AssetReader>,
         clock: &dyn Clock,
         options: Options,
+        about: About,
     ) -> Arc<Self> {
         Arc::new(Self {
             sequence: AtomicU64::new(catalog.last_sequence()),
@@ -135,6 +146,7 @@ impl LibraryFs {
             reader,
             uploads: OnceLock::new(),
             options,
+            about,
             mounted_at: clock.now(),
             files: Handles::default(),
             directories: Handles::default(),
@@ -144,6 +156,7 @@ impl LibraryFs {
             read_directories: Mutex::new(HashMap::new()),
             follows: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
+            pictures: OnceLock::new(),
         })
     }
 
@@ -213,16 +226,18 @@ impl LibraryFs {
             Some(Fixed::Library(library)) => {
                 shown(library.service()).then_some(Place::Library(library))
             }
+            Some(Fixed::Control) => Some(Place::Control),
+            Some(Fixed::ControlFile(file)) => Some(Place::ControlFile(file)),
         }
     }
 
     fn library_of(&self, ino: u64) -> Result<Library, FsError> {
         match self.place(ino) {
             Some(Place::Library(library)) => Ok(library),
-            Some(Place::Root | Place::Service(_)) => Err(FsError::NotPermitted(
+            Some(Place::Root | Place::Service(_) | Place::Control) => Err(FsError::NotPermitted(
                 "files stand in the directories of a service only",
             )),
-            Some(Place::File) => Err(FsError::NotDirectory),
+            Some(Place::File | Place::ControlFile(_)) => Err(FsError::NotDirectory),
             None => Err(FsError::NotFound),
         }
     }

@@ -1,12 +1,14 @@
 //! The web, as far as reelfs speaks it. Two clients: [`ApiClient`] (blocking: a few JSON calls
 //! with the token, and uploads) and [`AssetClient`] (async: thousands of waiting range requests
-//! without the token). Retry and error policy is shared and pure (`retry`).
+//! without the token), with [`PreviewClient`] as a blocking face for small pictures. Retry and error policy is shared and pure (`retry`).
 
 pub mod api;
 pub mod asset;
 pub mod expiry;
 mod json;
 pub mod message;
+pub mod origin;
+pub mod preview;
 pub mod redact;
 pub mod request;
 pub mod retry;
@@ -17,8 +19,10 @@ pub mod upload;
 
 pub use api::ApiClient;
 pub use asset::AssetClient;
+pub use origin::UrlPolicy;
+pub use preview::PreviewClient;
 pub use request::ApiRequest;
-pub use secret::{ApiToken, SignedUrl, UrlPolicy};
+pub use secret::{ApiToken, SignedUrl};
 pub use upload::{ApiUpload, UploadError};
 
 use std::sync::Once;

@@ -2,8 +2,8 @@
 //!
 //! The modules are layers; imports point only downward (see `docs/ARCHITECTURE.md`):
 //! entry (`cli`, `config`, `mount`) → protocol (`fuse`) → operations (`fs`) →
-//! domain (`tree`, `reader`, `upload`, `store`) → `provider` → `http` → base
-//! (`cache`, `range`, `clock`, `timestamp`, `workers`).
+//! domain (`tree`, `reader`, `upload`, `thumbnail`, `store`) → `provider` → `http` → base
+//! (`cache`, `range`, `clock`, `health`, `timestamp`, `workers`).
 #![forbid(unsafe_code)]
 // Where a test asserts, `unwrap` is an assertion too; the build without tests holds the product.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -16,6 +16,7 @@ pub mod config;
 pub mod emulator;
 pub mod fs;
 pub mod fuse;
+pub mod health;
 pub mod http;
 pub mod logging;
 pub mod mount;
@@ -23,6 +24,7 @@ pub mod provider;
 pub mod range;
 pub mod reader;
 pub mod store;
+pub mod thumbnail;
 pub mod timestamp;
 pub mod tree;
 pub mod upload;

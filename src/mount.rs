@@ -17,6 +17,7 @@ mod preflight;
 mod readahead;
 mod retry;
 mod serve;
+mod service;
 mod signals;
 pub mod stack;
 mod unmount;
@@ -32,6 +33,7 @@ pub use error::MountError;
 pub use preflight::{MountPoint, check};
 pub use retry::retry;
 pub use serve::{Events, Stopper, serve};
+use service::ServiceManager;
 pub use signals::{Hangup, forward};
 pub use unmount::unmount;
 
@@ -45,17 +47,22 @@ pub trait Stack: Send + Sync + 'static {
     /// Called once when it is mounted, before `ready`; the notifier may be kept.
     fn mounted(&self, notifier: fuser::Notifier);
 
+    /// What runs now, in a few words for who asks how the mount is doing; from memory, at once.
+    fn activity(&self) -> String {
+        String::new()
+    }
+
     /// Finishes what runs, within `timeout`, and returns the names of what remains. Called once,
     /// while the mount may still be there and being used.
     fn shutdown(&self, timeout: Duration) -> Vec<String>;
 }
 
 /// Serves what `build` makes on `mountpoint`, in this process, until it is unmounted. `build` is
-/// called when nothing stands in the way of the mount.
+/// called with the mount point when nothing stands in the way of the mount.
 pub fn run_in_foreground<S: Stack>(
     mountpoint: &Path,
     config: &Config,
-    build: impl FnOnce(&Config) -> anyhow::Result<S>,
+    build: impl FnOnce(&Config, &Path) -> anyhow::Result<S>,
 ) -> anyhow::Result<()> {
     let shown = mountpoint.display();
     serve_here(mountpoint, config, Hangup::Stops, build, || {
@@ -73,7 +80,7 @@ pub fn run_in_background(mountpoint: &Path, config: &Config) -> Result<PathBuf, 
 pub fn run_as_child<S: Stack>(
     mountpoint: &Path,
     config: &Config,
-    build: impl FnOnce(&Config) -> anyhow::Result<S>,
+    build: impl FnOnce(&Config, &Path) -> anyhow::Result<S>,
 ) -> anyhow::Result<()> {
     // Resolved against the caller's working directory, before it is left.
     let mountpoint = std::path::absolute(mountpoint)?;
@@ -94,15 +101,20 @@ fn serve_here<S: Stack>(
     mountpoint: &Path,
     config: &Config,
     hangup: Hangup,
-    build: impl FnOnce(&Config) -> anyhow::Result<S>,
+    build: impl FnOnce(&Config, &Path) -> anyhow::Result<S>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
-    let events = Events::new();
+    // In the background, systemd was told by whoever it started, or waits for another program.
+    let manager = match hangup {
+        Hangup::Stops => ServiceManager::of_environment(),
+        Hangup::Ignored => ServiceManager::none(),
+    };
+    let events = Events::watched_by(manager);
     signals::forward(events.stopper(), hangup)?;
     let point = preflight::check(mountpoint, config)?;
     private_dir(&config.state_dir_for_mount())?;
     let _claim = Claim::take(&config.state_dir, point.path())?;
-    let stack = build(config)?;
+    let stack = build(config, point.path())?;
     serve(config, &point, stack, events, ready)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod details;
 mod failure;
 pub mod ltx;
 pub mod media_type;
+pub mod observed;
 mod paging;
 pub mod runflow;
 pub mod runway;
@@ -255,4 +256,22 @@ pub enum ProviderError {
     LocalFile(String),
     #[error("the service can't do this")]
     Unsupported,
+}
+
+impl ProviderError {
+    /// The kind as one word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ProviderError::NotFound => "not_found",
+            ProviderError::Denied(_) => "denied",
+            ProviderError::Quota(_) => "quota",
+            ProviderError::Refused { .. } => "refused",
+            ProviderError::RateLimited { .. } => "rate_limited",
+            ProviderError::Unavailable { .. } => "unavailable",
+            ProviderError::AnswerLost(_) => "answer_lost",
+            ProviderError::Malformed(_) => "malformed",
+            ProviderError::LocalFile(_) => "local_file",
+            ProviderError::Unsupported => "unsupported",
+        }
+    }
 }

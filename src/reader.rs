@@ -113,6 +113,20 @@ pub enum ReadError {
     Unavailable(Arc<str>),
 }
 
+impl ReadError {
+    /// The kind as one word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ReadError::Changed(_) => "changed",
+            ReadError::NotFound => "not_found",
+            ReadError::Denied(_) => "denied",
+            ReadError::Quota(_) => "quota",
+            ReadError::RateLimited => "rate_limited",
+            ReadError::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
 /// Why a reader could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {

@@ -126,6 +126,14 @@ pub struct UploadStatus {
     pub name: String,
     pub size_bytes: u64,
     pub state: UploadState,
+    /// Bytes of the attempt that runs, handed to the network.
+    pub sent_bytes: u64,
+    /// Attempts that failed since it was submitted.
+    pub failures: u32,
+    /// Until the next attempt; `None` where one runs or none is planned.
+    pub next_try: Option<Duration>,
+    /// Why the last attempt failed, or why it was given up.
+    pub error: Option<String>,
 }
 
 /// See the module's head. Dropping it lets running uploads end and starts no others.
@@ -355,12 +363,7 @@ impl Uploads {
         let mut statuses: Vec<UploadStatus> = self
             .staged()
             .into_iter()
-            .map(|file| UploadStatus {
-                library: file.library(),
-                name: file.name(),
-                size_bytes: file.size_bytes().unwrap_or(0),
-                state: file.state(),
-            })
+            .map(|file| self.shared.status(&file))
             .collect();
         statuses.sort_by(|a, b| (a.library, &a.name).cmp(&(b.library, &b.name)));
         statuses

@@ -3,7 +3,7 @@
 //! Promise: `run` never blocks and never runs the job on the caller's thread, so a FUSE loop
 //! thread may call it. Jobs start in the order given; at most `threads` run at once; threads are
 //! made when first needed. A job that panics takes neither the pool nor its thread with it.
-//! Dropping the pool lets queued jobs finish but does not wait for them.
+//! Dropping the pool lets queued jobs finish but does not wait for them; its threads end with them.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,9 +17,15 @@ type Job = Box<dyn FnOnce() + Send>;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// See the module's head.
-#[derive(Clone)]
 pub struct Workers {
     shared: Arc<Shared>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+    }
 }
 
 struct Shared {
@@ -34,6 +40,8 @@ struct State {
     queue: VecDeque<Job>,
     threads: usize,
     idle: usize,
+    /// Nothing more will come.
+    closed: bool,
 }
 
 impl Workers {
@@ -84,6 +92,10 @@ impl Shared {
                 state = self.lock();
                 continue;
             }
+            if state.closed {
+                state.threads -= 1;
+                return;
+            }
             state.idle += 1;
             let (next, timeout) = self
                 .wake
@@ -133,5 +145,25 @@ mod tests {
         release.send(()).unwrap();
         count.recv_timeout(Duration::from_secs(5)).unwrap();
         drop(release);
+    }
+
+    #[test]
+    fn threads_end_with_the_pool_and_finish_what_is_queued() {
+        let pool = Workers::new("test", 1);
+        let shared = Arc::clone(&pool.shared);
+        let (done, outcome) = mpsc::channel();
+        let (release, gate) = mpsc::channel::<()>();
+        pool.run(move || {
+            let _ = gate.recv();
+        });
+        pool.run(move || done.send(()).unwrap());
+        drop(pool);
+        drop(release);
+        outcome.recv_timeout(Duration::from_secs(5)).unwrap();
+        let limit = std::time::Instant::now() + IDLE / 2;
+        while shared.lock().threads > 0 {
+            assert!(std::time::Instant::now() < limit, "a thread stays");
+            thread::yield_now();
+        }
     }
 }

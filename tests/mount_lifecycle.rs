@@ -318,11 +318,11 @@ fn plays_role() -> bool {
     };
     let dir = PathBuf::from(std::env::var_os("REELFS_TEST_DIR").unwrap());
     let (point, config) = (dir.join("mnt"), config_in(&dir, Settings::default()));
-    let build = |_: &Config| Ok(UploadingStack(dir.clone()));
+    let build = |_: &Config, _: &Path| Ok(UploadingStack(dir.clone()));
     if mount::is_child() {
         match role.as_str() {
             "fails" => {
-                let build = |_: &Config| anyhow::bail!("no\nluck today");
+                let build = |_: &Config, _: &Path| anyhow::bail!("no\nluck today");
                 let failed: anyhow::Result<()> =
                     mount::run_as_child::<UploadingStack>(&point, &config, build);
                 assert!(failed.is_err());

@@ -15,21 +15,22 @@ const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "config", "mount", "logging"],
     &["fuse"],
     &["fs"],
-    &["tree", "reader", "upload"],
+    &["tree", "reader", "upload", "thumbnail"],
     &["store"],
     &["provider"],
     &["http"],
 ];
 /// Below every layer, knowing nothing of any.
-const BASE: [&str; 5] = ["cache", "range", "clock", "timestamp", "workers"];
+const BASE: [&str; 6] = ["cache", "range", "clock", "health", "timestamp", "workers"];
 /// (who, whom) within one layer.
-const SIBLINGS: [(&str, &str); 6] = [
+const SIBLINGS: [(&str, &str); 7] = [
     ("main", "cli"),
     ("main", "config"),
     ("main", "mount"),
     ("main", "logging"),
     ("config", "cli"),
     ("mount", "config"),
+    ("mount", "logging"),
 ];
 /// Beside the layers: reads the pages on its own, so that a misreading of `provider` is found.
 const EMULATOR: &str = "emulator";

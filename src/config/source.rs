@@ -29,6 +29,7 @@ pub enum Key {
     AllowOther,
     ReadOnly,
     AllowDelete,
+    Thumbnails,
     Uid,
     Gid,
     Umask,
@@ -38,7 +39,7 @@ pub enum Key {
 
 impl Key {
     /// Every setting.
-    pub const ALL: [Key; 20] = [
+    pub const ALL: [Key; 21] = [
         Key::UseapiToken,
         Key::RunflowToken,
         Key::RunwayEmail,
@@ -54,6 +55,7 @@ impl Key {
         Key::AllowOther,
         Key::ReadOnly,
         Key::AllowDelete,
+        Key::Thumbnails,
         Key::Uid,
         Key::Gid,
         Key::Umask,
@@ -98,6 +100,7 @@ impl Key {
             Key::AllowOther => ("allow_other", "REELFS_ALLOW_OTHER"),
             Key::ReadOnly => ("read_only", "REELFS_READ_ONLY"),
             Key::AllowDelete => ("allow_delete", "REELFS_ALLOW_DELETE"),
+            Key::Thumbnails => ("thumbnails", "REELFS_THUMBNAILS"),
             Key::Uid => ("uid", "REELFS_UID"),
             Key::Gid => ("gid", "REELFS_GID"),
             Key::Umask => ("umask", "REELFS_UMASK"),
@@ -123,6 +126,7 @@ impl Key {
             Key::AllowOther => flags.allow_other.as_deref(),
             Key::ReadOnly => flags.read_only.as_deref(),
             Key::AllowDelete => flags.allow_delete.as_deref(),
+            Key::Thumbnails => flags.thumbnails.as_deref(),
             Key::Uid => flags.uid.as_deref(),
             Key::Gid => flags.gid.as_deref(),
             Key::Umask => flags.umask.as_deref(),
@@ -224,6 +228,15 @@ pub fn state_dir(flag: Option<&Path>, sources: &Sources<'_>) -> Result<PathBuf, 
         },
     )?;
     Ok(base.join("reelfs"))
+}
+
+/// The cache of thumbnails that this user's programs share.
+pub fn thumbnail_dir(environment: &Environment<'_>) -> Result<PathBuf, ConfigError> {
+    let base = xdg_base(environment, "XDG_CACHE_HOME", ".cache").ok_or(ConfigError::NoHome {
+        variable: "XDG_CACHE_HOME",
+        flag: "--thumbnails=false",
+    })?;
+    Ok(base.join("thumbnails"))
 }
 
 fn path_variable(environment: &Environment<'_>, name: &str) -> Option<PathBuf> {

@@ -74,7 +74,7 @@ fn a_token_alone_gives_the_defaults() {
         config.state_dir,
         world.home.path().join(".local/state/reelfs")
     );
-    assert!(config.runflow_token.is_none());
+    assert!(config.runflow_token.is_none() && config.thumbnail_dir.is_none());
 }
 
 #[test]
@@ -108,6 +108,8 @@ fn every_setting_is_read_from_its_variable() {
         .env("REELFS_ALLOW_OTHER", "yes")
         .env("REELFS_READ_ONLY", "true")
         .env("REELFS_ALLOW_DELETE", "on")
+        .env("REELFS_THUMBNAILS", "1")
+        .env("XDG_CACHE_HOME", "/cache")
         .env("REELFS_UID", "1234")
         .env("REELFS_GID", "root")
         .env("REELFS_UMASK", "027")
@@ -126,6 +128,8 @@ fn every_setting_is_read_from_its_variable() {
     assert_eq!(config.deadline, Duration::from_secs(5));
     assert_eq!(config.unmount_timeout, Duration::from_secs(60));
     assert!(config.write_back && config.allow_other && config.read_only && config.allow_delete);
+    let thumbnails = config.thumbnail_dir.as_deref();
+    assert_eq!(thumbnails, Some(Path::new("/cache/thumbnails")));
     assert_eq!((config.uid, config.gid), (Some(1234), Some(0)));
     assert_eq!((config.umask, config.noexec), (Some(0o027), true));
     assert_eq!(config.state_dir, Path::new("/state"));
@@ -133,12 +137,15 @@ fn every_setting_is_read_from_its_variable() {
 
 #[test]
 fn every_setting_is_read_from_the_file() {
-    let config = World::empty()
+    let world = World::empty();
+    let cache = world.home.path().join(".cache/thumbnails");
+    let config = world
         .file(
             "useapi_token = 'u'\nrunflow_token = 'r'\nrunway_email = 'a@b.c'\nltx_email = 'd@e.f'\n\
              runflow_organization = 'org'\nuseapi_url = 'http://h:1'\nrunflow_url = 'http://h:2'\n\
              cache_size = 16777216\nlisting_ttl = 7\ndeadline = '5s'\nunmount_timeout = '1m'\n\
              write_back = true\nallow_other = true\nread_only = true\nallow_delete = true\n\
+             thumbnails = true\n\
              uid = 'root'\ngid = 1234\numask = '077'\nnoexec = true\nstate_dir = '/state'\n",
             0o600,
         )
@@ -150,6 +157,7 @@ fn every_setting_is_read_from_the_file() {
     assert_eq!(config.cache_size_bytes, 16 << 20);
     assert_eq!(config.listing_ttl, Duration::from_secs(7));
     assert!(config.write_back && config.allow_other && config.read_only && config.allow_delete);
+    assert_eq!(config.thumbnail_dir, Some(cache));
     assert_eq!((config.uid, config.gid), (Some(0), Some(1234)));
     assert_eq!((config.umask, config.noexec), (Some(0o077), true));
     assert_eq!(config.state_dir, Path::new("/state"));

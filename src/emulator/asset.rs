@@ -11,6 +11,23 @@ use super::upload_type;
 /// As the value of a field in a JSON patch: leave the field out of the answer.
 pub const ABSENT: &str = "\u{0}absent";
 
+/// What a preview or thumbnail shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Picture {
+    pub content_type: String,
+    pub content: Content,
+}
+
+impl Picture {
+    fn new(content_type: &str, content: Content) -> Option<Self> {
+        let content_type = content_type.to_string();
+        Some(Self {
+            content_type,
+            content,
+        })
+    }
+}
+
 /// An asset of Runway; see seed pages "Retrieve assets".
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunwayAsset {
@@ -20,6 +37,7 @@ pub struct RunwayAsset {
     pub(super) content_type: String,
     pub(super) extension: String,
     pub(super) content: Content,
+    pub(super) picture: Option<Picture>,
     pub(super) created_at: Option<SystemTime>,
     pub(super) account: Option<String>,
     pub(super) is_user_upload: bool,
@@ -59,6 +77,7 @@ impl RunwayAsset {
             content_type: row.content_type.to_string(),
             extension: row.extension.to_string(),
             content,
+            picture: None,
             created_at: None,
             account: None,
             is_user_upload: false,
@@ -66,6 +85,12 @@ impl RunwayAsset {
             without_url: false,
             patch: Value::Object(Map::new()),
         }
+    }
+
+    /// A preview of its own, instead of the one that all share.
+    pub fn with_preview(mut self, content_type: &str, content: Content) -> Self {
+        self.picture = Picture::new(content_type, content);
+        self
     }
 
     /// A UUID of the caller's choice.
@@ -127,6 +152,7 @@ pub struct LtxAsset {
     pub(super) id: Option<String>,
     pub(super) mime_type: String,
     pub(super) content: Content,
+    pub(super) picture: Option<Picture>,
     pub(super) created_at: Option<SystemTime>,
     pub(super) account: Option<String>,
     pub(super) patch: Value,
@@ -139,10 +165,17 @@ impl LtxAsset {
             id: None,
             mime_type: mime_type.to_string(),
             content,
+            picture: None,
             created_at: None,
             account: None,
             patch: Value::Object(Map::new()),
         }
+    }
+
+    /// A preview of its own, instead of the one that all share.
+    pub fn with_preview(mut self, content_type: &str, content: Content) -> Self {
+        self.picture = Picture::new(content_type, content);
+        self
     }
 
     /// A UUID of the caller's choice.
@@ -194,6 +227,7 @@ pub struct RunflowAsset {
     pub(super) name: Option<String>,
     pub(super) mime_type: String,
     pub(super) content: Content,
+    pub(super) picture: Option<Picture>,
     pub(super) created_at: Option<SystemTime>,
     pub(super) presence: Presence,
     pub(super) patch: Value,
@@ -206,10 +240,17 @@ impl RunflowAsset {
             name: Some(name.to_string()),
             mime_type: mime_type.to_string(),
             content,
+            picture: None,
             created_at: None,
             presence: Presence::Present,
             patch: Value::Object(Map::new()),
         }
+    }
+
+    /// A preview of its own, instead of the one that all share.
+    pub fn with_preview(mut self, content_type: &str, content: Content) -> Self {
+        self.picture = Picture::new(content_type, content);
+        self
     }
 
     /// A UUID of the caller's choice, in lower case.

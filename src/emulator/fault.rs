@@ -75,6 +75,8 @@ pub enum Effect {
     WrongLength(i64),
     /// No Content-Length: chunks.
     Chunked,
+    /// Chunks without an end after the answer's own bytes.
+    Endless,
     /// The usual answer; then this asset appears in Runway, so that later pages shift.
     ThenAdd(Box<RunwayAsset>),
     /// The usual answer; then the asset with this id is gone, so that later pages shift.
@@ -295,6 +297,10 @@ pub(super) fn spoil(effect: &Effect, mut answer: Answer) -> Answer {
             answer.end = end.max(answer.start);
         }
         Effect::Chunked => answer.framing = Framing::Chunked,
+        Effect::Endless => {
+            answer.framing = Framing::Chunked;
+            answer.filler_bytes = u64::MAX / 2;
+        }
         Effect::SetHeader(name, value) => {
             if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
                 answer.set(name, value);

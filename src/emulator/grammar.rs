@@ -15,7 +15,8 @@ A fault, HOST:METHOD:PATH:COUNT:EFFECT[,retry-after=SECONDS]; may be given sever
   COUNT   N: the first N requests; M+N: N requests after M; *: all; %N: about N of 1,000
   EFFECT  status=CODE | html=CODE | empty=CODE | drop | drop-receiving=BYTES | lose-answer |
           silent | delay-ms=N | cut=BYTES | slow=BYTES_PER_S | malformed | wrong-types |
-          ignore-range | wrong-range | changed-etag | length=+N or -N | chunked | redirect=URL
+          ignore-range | wrong-range | changed-etag | length=+N or -N | chunked |
+          endless | redirect=URL
 Example: asset:GET:/path:3:status=503,retry-after=1";
 
 /// Why a text is no fault.
@@ -109,6 +110,7 @@ fn parse_effect(text: &str) -> Result<Effect, String> {
         "wrong-range" => Effect::WrongContentRange,
         "changed-etag" => Effect::ChangedEtag,
         "chunked" => Effect::Chunked,
+        "endless" => Effect::Endless,
         "redirect" => Effect::Redirect(value.to_string()),
         "length" => {
             Effect::WrongLength(value.parse().map_err(|_| format!("{value} is no length"))?)

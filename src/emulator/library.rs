@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::asset::{LtxAsset, RunflowAsset, RunwayAsset};
+use super::asset::{LtxAsset, Picture, RunflowAsset, RunwayAsset};
 use super::content::{Content, hex, mix};
 use super::sign::Manner;
 
@@ -30,6 +30,8 @@ pub(super) struct Object {
 pub(super) struct Held<A> {
     pub id: String,
     pub path: String,
+    /// Where its own preview stands, if it has one.
+    pub picture: Option<String>,
     pub created_at: SystemTime,
     pub updated_at: SystemTime,
     /// Numbers the assets in the order of adding, from 1.
@@ -73,6 +75,13 @@ pub(super) const RUNFLOW_THUMBNAIL: Preview = Preview {
     bytes: include_bytes!("media/preview.png"),
 };
 
+impl<A> Held<A> {
+    /// Where its preview stands: its own, or the one that all share.
+    pub fn preview<'a>(&'a self, shared: &'a Preview) -> &'a str {
+        self.picture.as_deref().unwrap_or(shared.path)
+    }
+}
+
 impl Library {
     /// Empty but for the pictures that previews show.
     pub fn new(now: SystemTime) -> Self {
@@ -99,7 +108,9 @@ impl Library {
         let name = asset.name.clone().unwrap_or_default();
         let (created_at, id) = (asset.created_at.unwrap_or(now), asset.id.clone());
         let content = (asset.content.clone(), asset.content_type.clone());
-        let held = self.hold(Manner::Runway, id, &name, content, created_at, asset);
+        let picture = asset.picture.clone();
+        let mut held = self.hold(Manner::Runway, id, &name, content, created_at, asset);
+        self.hang(Manner::Runway, &mut held, picture, created_at);
         insert_in_order(&mut self.runway, held)
     }
 
@@ -107,7 +118,9 @@ impl Library {
     pub fn add_ltx(&mut self, asset: LtxAsset, now: SystemTime) -> String {
         let (created_at, id) = (asset.created_at.unwrap_or(now), asset.id.clone());
         let content = (asset.content.clone(), asset.mime_type.clone());
-        let held = self.hold(Manner::Ltx, id, "artifact", content, created_at, asset);
+        let picture = asset.picture.clone();
+        let mut held = self.hold(Manner::Ltx, id, "artifact", content, created_at, asset);
+        self.hang(Manner::Ltx, &mut held, picture, created_at);
         insert_in_order(&mut self.ltx, held)
     }
 
@@ -116,7 +129,9 @@ impl Library {
         let name = asset.name.clone().unwrap_or_default();
         let (created_at, id) = (asset.created_at.unwrap_or(now), asset.id.clone());
         let content = (asset.content.clone(), asset.mime_type.clone());
-        let held = self.hold(Manner::Runflow, id, &name, content, created_at, asset);
+        let picture = asset.picture.clone();
+        let mut held = self.hold(Manner::Runflow, id, &name, content, created_at, asset);
+        self.hang(Manner::Runflow, &mut held, picture, created_at);
         let id = held.id.clone();
         self.runflow.insert(id.clone(), held);
         id
@@ -138,10 +153,26 @@ impl Library {
         Held {
             id,
             path,
+            picture: None,
             created_at,
             updated_at: created_at,
             number: self.added,
             asset,
+        }
+    }
+
+    /// Puts an asset's own preview at the asset host.
+    fn hang<A>(
+        &mut self,
+        manner: Manner,
+        held: &mut Held<A>,
+        picture: Option<Picture>,
+        now: SystemTime,
+    ) {
+        if let Some(picture) = picture {
+            let path = manner.path("previews", &held.id);
+            self.put_object(&path, picture.content, &picture.content_type, now);
+            held.picture = Some(path);
         }
     }
 

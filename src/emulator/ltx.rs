@@ -73,10 +73,11 @@ fn described(shared: &Shared, held: &Held<LtxAsset>, account: &str) -> Value {
         "fileId": format!("{}-thumbnail-large", held.id),
         "mimeType": LTX_THUMBNAIL.content_type,
     });
+    let picture = held.preview(&LTX_THUMBNAIL);
     json!({
         "id": held.id,
         "signedAsset": signed(shared, &held.path, asset),
-        "relatedAssets": {"thumbnails": {"large": signed(shared, LTX_THUMBNAIL.path, thumbnail)}},
+        "relatedAssets": {"thumbnails": {"large": signed(shared, picture, thumbnail)}},
         "jobId": format!("email:{account}:{}-type:{kind}", held.id),
     })
 }

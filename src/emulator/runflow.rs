@@ -120,7 +120,7 @@ fn described(shared: &Shared, held: &Held<RunflowAsset>, size_bytes: u64) -> Val
         "name": held.asset.name,
         "r2_key": held.path.trim_start_matches('/'),
         "url": unless_deleted(shared.signed_url(&held.path)),
-        "thumbnail_url": unless_deleted(shared.signed_url(RUNFLOW_THUMBNAIL.path)),
+        "thumbnail_url": unless_deleted(shared.signed_url(held.preview(&RUNFLOW_THUMBNAIL))),
         "mime_type": held.asset.mime_type,
         "size_bytes": size_bytes,
         "asset_type": held.asset.mime_type.split('/').next(),

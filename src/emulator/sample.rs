@@ -16,37 +16,98 @@ pub struct SampleFile {
     pub name: &'static str,
     pub mime_type: &'static str,
     pub bytes: &'static [u8],
+    /// A picture of it, as the services have one: its type and its bytes.
+    pub poster: (&'static str, &'static [u8]),
 }
 
 impl SampleFile {
     pub fn content(&self) -> Content {
         Content::stored(Bytes::from_static(self.bytes))
     }
+
+    fn preview(&self) -> Content {
+        Content::stored(Bytes::from_static(self.poster.1))
+    }
 }
 
 macro_rules! sample {
-    ($constant:ident, $name:literal, $mime_type:literal) => {
+    ($constant:ident, $name:literal, $mime_type:literal, $poster:literal, $poster_type:literal) => {
         /// A file of the sample library.
         pub const $constant: SampleFile = SampleFile {
             name: $name,
             mime_type: $mime_type,
             bytes: include_bytes!(concat!("media/", $name)),
+            poster: ($poster_type, include_bytes!(concat!("media/", $poster))),
         };
     };
 }
 
 // H.264 and AAC, its index at the front.
-sample!(FRACTAL_MP4, "fractal.mp4", "video/mp4");
+sample!(
+    FRACTAL_MP4,
+    "fractal.mp4",
+    "video/mp4",
+    "poster-fractal.webp",
+    "image/webp"
+);
 // H.264 and AAC, its index at the end.
-sample!(SUNSET_MP4, "sunset.mp4", "video/mp4");
-sample!(COLOUR_BARS_MOV, "colour-bars.mov", "video/quicktime");
+sample!(
+    SUNSET_MP4,
+    "sunset.mp4",
+    "video/mp4",
+    "poster-sunset.jpg",
+    "image/jpeg"
+);
+sample!(
+    COLOUR_BARS_MOV,
+    "colour-bars.mov",
+    "video/quicktime",
+    "poster-colour-bars.webp",
+    "image/webp"
+);
 // VP9 and Opus.
-sample!(AURORA_WEBM, "aurora.webm", "video/webm");
-sample!(FRACTAL_PNG, "fractal.png", "image/png");
-sample!(SUNSET_JPG, "sunset.jpg", "image/jpeg");
-sample!(LIFE_GIF, "life.gif", "image/gif");
-sample!(CHORD_WAV, "chord.wav", "audio/wav");
-sample!(PULSE_MP3, "pulse.mp3", "audio/mpeg");
+sample!(
+    AURORA_WEBM,
+    "aurora.webm",
+    "video/webm",
+    "poster-aurora.webp",
+    "image/webp"
+);
+sample!(
+    FRACTAL_PNG,
+    "fractal.png",
+    "image/png",
+    "poster-fractal.webp",
+    "image/webp"
+);
+sample!(
+    SUNSET_JPG,
+    "sunset.jpg",
+    "image/jpeg",
+    "poster-sunset.jpg",
+    "image/jpeg"
+);
+sample!(
+    LIFE_GIF,
+    "life.gif",
+    "image/gif",
+    "poster-life.png",
+    "image/png"
+);
+sample!(
+    CHORD_WAV,
+    "chord.wav",
+    "audio/wav",
+    "poster-chord.webp",
+    "image/webp"
+);
+sample!(
+    PULSE_MP3,
+    "pulse.mp3",
+    "audio/mpeg",
+    "poster-pulse.webp",
+    "image/webp"
+);
 
 /// All of them.
 pub const SAMPLE_FILES: [SampleFile; 9] = [
@@ -80,8 +141,10 @@ impl Emulator {
 
     fn fill_runway(&self) {
         let now = self.shared.now();
-        let named =
-            |name: &str, file: SampleFile| RunwayAsset::typed(name, file.mime_type, file.content());
+        let named = |name: &str, file: SampleFile| {
+            RunwayAsset::typed(name, file.mime_type, file.content())
+                .with_preview(file.poster.0, file.preview())
+        };
         // Newest first, an hour between them.
         let assets = [
             named(
@@ -113,7 +176,8 @@ impl Emulator {
     fn fill_ltx(&self) {
         let files = SAMPLE_FILES.iter();
         for file in files {
-            self.add_ltx(LtxAsset::new(file.mime_type, file.content()));
+            let asset = LtxAsset::new(file.mime_type, file.content());
+            self.add_ltx(asset.with_preview(file.poster.0, file.preview()));
         }
         let notes = json!({"scenes": [{"title": "Sunset", "seconds": 6}]}).to_string();
         self.add_ltx(LtxAsset::new("application/json", Content::stored(notes)));
@@ -126,7 +190,8 @@ impl Emulator {
             ("Pulse.mp3", PULSE_MP3),
         ];
         for (id, (name, file)) in SAMPLE_RUNFLOW_IDS.iter().zip(files) {
-            self.add_runflow(RunflowAsset::new(name, file.mime_type, file.content()).with_id(id));
+            let asset = RunflowAsset::new(name, file.mime_type, file.content()).with_id(id);
+            self.add_runflow(asset.with_preview(file.poster.0, file.preview()));
         }
     }
 }

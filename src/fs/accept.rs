@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::{FsError, LibraryFs, lock};
+use super::{FsError, LibraryFs, Place, control, lock};
 use crate::provider::{Library, media_type};
 use crate::tree::Node;
 use crate::tree::name::{MAX_NAME_BYTES, split_extension};
@@ -31,6 +31,7 @@ impl LibraryFs {
         let Some(node) = state.tree.node(ino) else {
             drop(state);
             return Err(match self.place(ino) {
+                Some(Place::ControlFile(_)) => control::UNCHANGEABLE,
                 Some(_) => FsError::IsDirectory,
                 None => FsError::NotFound,
             });

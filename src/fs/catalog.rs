@@ -288,6 +288,11 @@ impl Catalog {
 }
 
 impl State {
+    /// Why the last listing of a library failed; `None` where it did not.
+    pub fn complaint(&self, library: Library) -> Option<&str> {
+        self.complained.get(&library).map(String::as_str)
+    }
+
     /// Gives a node what was learnt of its object earlier.
     fn recall(&mut self, ino: u64, remembered: &HashMap<AssetId, ObjectInfo>) {
         if let Some(node) = self.tree.asset_mut(ino)

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use super::write::OpenMode;
-use super::{Attr, Done, FsError, LibraryFs, Place, Ready, lock};
+use super::{Attr, Done, FsError, LibraryFs, Place, Ready, control, lock};
 use crate::provider::Service;
 use crate::tree::{LocalNode, Node};
 use crate::upload::{StagedFile, is_local_name};
@@ -33,6 +33,9 @@ impl LibraryFs {
         match self.place(ino) {
             None => return done(Err(FsError::NotFound)),
             Some(Place::File) => {}
+            Some(Place::Control | Place::ControlFile(_)) => {
+                return done(Err(control::UNCHANGEABLE));
+            }
             Some(_) if set.size_bytes.is_some() => return done(Err(FsError::IsDirectory)),
             Some(_) => return self.getattr(ino, done),
         }

@@ -25,7 +25,7 @@ impl LibraryFs {
     /// A handle for reading a directory; its entries are asked for by [`Self::readdir`].
     pub fn opendir(&self, ino: u64) -> Result<u64, FsError> {
         match self.place(ino) {
-            Some(Place::File) => Err(FsError::NotDirectory),
+            Some(Place::File | Place::ControlFile(_)) => Err(FsError::NotDirectory),
             None => Err(FsError::NotFound),
             Some(place) => Ok(self.directories.insert(DirHandle {
                 place,
@@ -60,6 +60,7 @@ impl LibraryFs {
                     *lock(&handle.snapshot) = Some(Arc::clone(&entries));
                     entries
                 }));
+                fs.picture_directory(library);
             }),
         );
     }
@@ -77,6 +78,7 @@ impl LibraryFs {
         };
         let here = match place {
             Place::Service(service) => inode::of_service(service),
+            Place::Control => inode::CONTROL,
             _ => inode::ROOT,
         };
         let mut entries = vec![directory(here, "."), directory(inode::ROOT, "..")];
@@ -85,6 +87,7 @@ impl LibraryFs {
                 let libraries = service.libraries().iter();
                 entries.extend(libraries.map(|l| directory(inode::of_library(*l), l.name())));
             }
+            Place::Control => entries.extend(self.control_entries()),
             _ => {
                 let services = self.catalog.lock().tree.services().to_vec();
                 let named = services.iter();

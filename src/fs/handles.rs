@@ -47,6 +47,12 @@ impl<T> Handles<T> {
         open.values().any(|handle| is(handle))
     }
 
+    /// Everything that is open now.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let open = self.open.read().unwrap_or_else(|e| e.into_inner());
+        open.values().cloned().collect()
+    }
+
     #[cfg(all(test, feature = "emulator"))]
     pub fn count(&self) -> usize {
         let open = self.open.read().unwrap_or_else(|e| e.into_inner());

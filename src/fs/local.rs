@@ -14,6 +14,8 @@ use crate::upload::StagedFile;
 pub(super) enum LocalBytes {
     Staged(Arc<StagedFile>),
     Kept(Arc<File>),
+    /// Made when it was opened.
+    Made(Bytes),
 }
 
 impl LocalBytes {
@@ -21,16 +23,23 @@ impl LocalBytes {
         match self {
             LocalBytes::Staged(file) => Ok(file.size_bytes()?),
             LocalBytes::Kept(file) => Ok(file.metadata()?.len()),
+            LocalBytes::Made(bytes) => Ok(bytes.len() as u64),
         }
     }
 
     /// Reads `len` bytes at `offset`, fewer only at the end.
     pub(super) fn read(&self, offset: u64, len: u32) -> Result<Bytes, FsError> {
+        if let LocalBytes::Made(bytes) = self {
+            let from = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
+            let to = bytes.len().min(from.saturating_add(len as usize));
+            return Ok(bytes.slice(from..to));
+        }
         let left = self.size_bytes()?.saturating_sub(offset);
         let mut buffer = BytesMut::zeroed(left.min(len.into()) as usize);
         let filled = match self {
             LocalBytes::Staged(file) => file.read_at(&mut buffer, offset)?,
             LocalBytes::Kept(file) => read_whole(file, &mut buffer, offset)?,
+            LocalBytes::Made(_) => 0,
         };
         buffer.truncate(filled);
         Ok(buffer.freeze())

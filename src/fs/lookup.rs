@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::{Attr, Done, FsError, LibraryFs, Place};
+use super::{Attr, Done, FsError, LibraryFs, Place, control};
 use crate::provider::{AssetId, Library, Service, media_type};
 use crate::reader::AssetKey;
 use crate::tree::Node;
@@ -22,6 +22,7 @@ impl LibraryFs {
             return done(Err(FsError::NotFound));
         };
         match self.place(parent) {
+            Some(Place::Root) if name == control::NAME => done(Ok(self.control_attr())),
             Some(Place::Root) => done(self.service_named(name).ok_or(FsError::NotFound)),
             Some(Place::Service(service)) => {
                 let library = service.libraries().iter().find(|l| l.name() == name);
@@ -33,7 +34,8 @@ impl LibraryFs {
             }
             Some(Place::Library(Library::Runflow)) => self.lookup_runflow(name, done),
             Some(Place::Library(library)) => self.lookup_file(library, name, done),
-            Some(Place::File) => done(Err(FsError::NotDirectory)),
+            Some(Place::Control) => done(self.control_lookup(name)),
+            Some(Place::File | Place::ControlFile(_)) => done(Err(FsError::NotDirectory)),
             None => done(Err(FsError::NotFound)),
         }
     }

@@ -9,6 +9,7 @@ use super::local::LocalBytes;
 use super::revision::{Claim, Found, Revision};
 use super::write::{Target, WriteHandle};
 use super::{Done, FsError, LibraryFs, Place};
+use crate::health::Label;
 use crate::reader::{AssetKey, ObjectInfo, ReadError};
 use crate::tree::Node;
 
@@ -54,6 +55,7 @@ impl LibraryFs {
     pub fn open_to_read(self: &Arc<Self>, ino: u64, done: Done<Opened>) {
         match self.place(ino) {
             Some(Place::File) => {}
+            Some(Place::ControlFile(file)) => return done(self.open_control(file)),
             Some(_) => return done(Err(FsError::IsDirectory)),
             None => return done(Err(FsError::NotFound)),
         }
@@ -138,7 +140,10 @@ impl LibraryFs {
                     // Superseded while the bytes were on their way: they must not get into the
                     // pages of the newer revision.
                     Ok(_) if revision.is_superseded() => Err(FsError::Stale),
-                    Ok(bytes) => Ok(bytes),
+                    Ok(bytes) => {
+                        revision.served(bytes.len());
+                        Ok(bytes)
+                    }
                     Err(error) => {
                         let error = fs.read_failed(ino, &revision, error);
                         let bytes = offset..offset.saturating_add(u64::from(len));
@@ -155,6 +160,11 @@ impl LibraryFs {
     fn read_failed(&self, ino: u64, revision: &Arc<Revision>, error: ReadError) -> FsError {
         let name = self.name_for_log(ino);
         log::error!("{name}: {error}");
+        let label = Label {
+            service: revision.file.key().service.name(),
+            kind: error.kind(),
+        };
+        self.about.health.trouble(label, &name, &error);
         if let ReadError::Changed(info) = &error {
             self.supersede(ino, revision, info);
         }

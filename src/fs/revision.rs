@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +39,8 @@ pub struct Revision {
     /// Whether any handle was ever given out.
     was_opened: AtomicBool,
     pub failure: LastFailure,
+    /// Given to the kernel so far.
+    pub served_bytes: AtomicU64,
 }
 
 /// The last read that failed, for the kernel's second try.
@@ -82,6 +84,11 @@ impl Revision {
     /// True for the last handle.
     pub fn closed(&self) -> bool {
         self.handles.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Counts bytes that a read was answered with.
+    pub fn served(&self, bytes: usize) {
+        self.served_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether `info` describes the bytes of this revision.
@@ -146,6 +153,7 @@ impl Revisions {
                 handles: AtomicUsize::new(0),
                 was_opened: AtomicBool::new(false),
                 failure: LastFailure::default(),
+                served_bytes: AtomicU64::new(0),
             })
         });
         Arc::clone(revision)

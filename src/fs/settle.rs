@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{FsError, LibraryFs, kept_from, lock};
+use crate::health::Label;
 use crate::provider::{Asset, AssetId, Library, Service};
 use crate::store::AssetMeta;
 use crate::tree::{Kept, Node};
@@ -59,6 +60,12 @@ impl UploadEvents for UploadRelay {
     /// The uploads log it, and the file stands where it stood.
     fn failed(&self, file: &Arc<StagedFile>, error: &UploadError) {
         if let Some(fs) = self.fs() {
+            let label = Label {
+                service: file.library().service().name(),
+                kind: "upload_failed",
+            };
+            let place = format_args!("{}/{} was not uploaded", file.library(), file.name());
+            fs.about.health.trouble(label, &place, error);
             fs.tell_watcher(file, Err(error.clone().into()));
         }
     }

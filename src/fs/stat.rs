@@ -11,7 +11,7 @@ use crate::upload::StagedFile;
 /// How long the kernel may believe what only this program changes.
 const OWN_TTL: Duration = Duration::from_secs(1);
 /// Directories are fixed for the mount; a minute spares the kernel most questions.
-const DIRECTORY_TTL: Duration = Duration::from_secs(60);
+pub(super) const DIRECTORY_TTL: Duration = Duration::from_secs(60);
 
 impl LibraryFs {
     /// What `stat` shows. Waits where only the asset host knows.
@@ -20,6 +20,8 @@ impl LibraryFs {
             Some(Place::Root) => done(Ok(self.root_attr())),
             Some(Place::Service(service)) => done(Ok(self.service_attr(service))),
             Some(Place::Library(library)) => done(Ok(self.library_attr(library))),
+            Some(Place::Control) => done(Ok(self.control_attr())),
+            Some(Place::ControlFile(file)) => done(Ok(self.control_file_attr(file))),
             Some(Place::File) => match self.written_attr(ino) {
                 Some(attr) => done(Ok(attr)),
                 None => self.file_attr_or_learn(ino, done),
@@ -57,6 +59,8 @@ impl LibraryFs {
             Place::Root => Some(self.root_attr()),
             Place::Service(service) => Some(self.service_attr(service)),
             Place::Library(library) => Some(self.library_attr(library)),
+            Place::Control => Some(self.control_attr()),
+            Place::ControlFile(file) => Some(self.control_file_attr(file)),
             Place::File => self.file_attr(ino),
         }
     }

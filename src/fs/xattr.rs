@@ -167,6 +167,7 @@ impl LibraryFs {
         }
         let library = match place {
             Place::Root | Place::Service(_) => return Ok(()),
+            Place::Control | Place::ControlFile(_) => return Err(super::control::UNCHANGEABLE),
             Place::Library(library) => library,
             Place::File => {
                 let state = self.catalog.lock();

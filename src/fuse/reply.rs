@@ -11,6 +11,7 @@ use fuser::{
 
 use super::errno::errno;
 use super::parking::Lesser;
+use crate::fs::control::is_control;
 use crate::fs::{Attr, FsError, Kind, LibraryFs, Listed, Opened};
 
 /// What `stat` names as the good size of a read. Programs make buffers of it, and a probe of a
@@ -34,7 +35,8 @@ pub struct Owner {
 
 impl Owner {
     fn permissions(&self, attr: &Attr) -> u16 {
-        match (self.umask, attr.kind) {
+        let umask = self.umask.filter(|_| !is_control(attr.ino));
+        match (umask, attr.kind) {
             (None, _) => attr.mode,
             (Some(umask), Kind::Directory) => 0o777 & !umask,
             (Some(umask), Kind::File) => 0o666 & !umask,

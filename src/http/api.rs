@@ -27,10 +27,10 @@ use url::Url;
 
 use super::json;
 use super::message::{hidden_error, read_envelope};
+use super::origin::host_of;
 use super::redact;
 use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
-use super::secret::host_of;
 use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
 use crate::clock::Clock;
 

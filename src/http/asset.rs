@@ -9,6 +9,7 @@
 //! HTTP/1.1 only: HTTP/2 would put all streams on one TCP connection and so under one rate cap.
 //! No total timeout, since a body may rightly take hours: the caller watches its progress.
 //!
+//! A name is connected to at public addresses only, unless the API is local ([`super::origin`]).
 //! Redirects stay on the host that the API named (same scheme, host and port, at most
 //! [`MAX_REDIRECTS`]); anything else is [`TransportError::ForbiddenTarget`].
 
@@ -18,11 +19,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
 use url::Url;
 
-use super::secret::host_of;
-use super::{Deadlines, SignedUrl, TransportError, install_tls};
+use super::origin::{PublicResolver, host_of};
+use super::{Deadlines, SignedUrl, TransportError, USER_AGENT, install_tls};
 use crate::clock::Clock;
 use crate::range::{ByteRange, ContentRange};
 
@@ -44,7 +45,10 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// One client for all asset hosts; cheap to clone.
 #[derive(Clone)]
 pub struct AssetClient {
-    client: Client,
+    /// Connects to public addresses only.
+    public: Client,
+    /// For the URLs of an API that is on a private network itself.
+    local: Client,
     deadlines: Deadlines,
     clock: Arc<dyn Clock>,
 }
@@ -80,22 +84,26 @@ impl AssetClient {
     /// Fails only where TLS can't be set up (no root certificates, for instance).
     pub fn new(deadlines: Deadlines, clock: Arc<dyn Clock>) -> Result<Self, TransportError> {
         install_tls();
-        let client = Client::builder()
-            .http1_only()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .tcp_nodelay(true)
-            .connect_timeout(deadlines.connect)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .user_agent(concat!("reelfs/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| TransportError::Connect {
+        let builder = || {
+            Client::builder()
+                .http1_only()
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .tcp_nodelay(true)
+                .connect_timeout(deadlines.connect)
+                .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .user_agent(USER_AGENT)
+        };
+        let build = |builder: ClientBuilder| {
+            builder.build().map_err(|error| TransportError::Connect {
                 host: "any asset host".to_string(),
                 reason: reason_of(error),
-            })?;
+            })
+        };
         Ok(Self {
-            client,
+            public: build(builder().dns_resolver(PublicResolver::new()))?,
+            local: build(builder())?,
             deadlines,
             clock,
         })
@@ -106,9 +114,13 @@ impl AssetClient {
     /// at most to begin.
     pub async fn get(&self, url: &SignedUrl, range: ByteRange) -> Result<Answer, TransportError> {
         let mut target = url.expose().clone();
+        let client = match url.allows_local_hosts() {
+            true => &self.local,
+            false => &self.public,
+        };
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&target);
-            let response = self.send(&target, &host, range).await?;
+            let response = self.send(client, &target, &host, range).await?;
             if !response.status().is_redirection() {
                 return self.accept(host, response, range).await;
             }
@@ -123,12 +135,12 @@ impl AssetClient {
 
     async fn send(
         &self,
+        client: &Client,
         url: &Url,
         host: &str,
         range: ByteRange,
     ) -> Result<Response, TransportError> {
-        let request = self
-            .client
+        let request = client
             .get(url.clone())
             .header(header::RANGE, range.to_header())
             .header(header::ACCEPT_ENCODING, "identity");

@@ -121,18 +121,20 @@ impl Shared {
                 Feed::Stalled => return Err(self.unanswered(upload, self.timed_out())),
             },
         };
-        let answered = match early {
-            Some(answered) => answered,
-            None => {
-                let wait = self.deadlines.total.max(SHORTEST_ANSWER_WAIT);
-                let waited = timeout(wait, answer).await;
-                waited.map_err(|_| self.unanswered(upload, self.timed_out()))?
+        let rest = async {
+            let answered = match early {
+                Some(answered) => answered,
+                None => answer.await,
+            };
+            match answered {
+                Ok(response) => self.upload_answer(response, upload).await,
+                Err(error) => Err(self.unanswered(upload, self.transport_error(&error))),
             }
         };
-        match answered {
-            Ok(response) => self.upload_answer(response, upload).await,
-            Err(error) => Err(self.unanswered(upload, self.transport_error(&error))),
-        }
+        let wait = self.deadlines.total.max(SHORTEST_ANSWER_WAIT);
+        timeout(wait, rest)
+            .await
+            .unwrap_or_else(|_| Err(self.unanswered(upload, self.timed_out())))
     }
 
     fn post(

@@ -18,6 +18,7 @@ use super::detach;
 use super::error::MountError;
 use super::mountinfo::{self, DeviceId, SOURCE_NAME};
 use super::preflight::MountPoint;
+use super::service::{self, ServiceManager};
 use super::{Stack, readahead};
 use crate::config::Config;
 
@@ -48,6 +49,7 @@ enum Event {
 pub struct Events {
     sender: Sender<Event>,
     receiver: Receiver<Event>,
+    manager: ServiceManager,
 }
 
 /// Asks a mount to stop.
@@ -56,8 +58,17 @@ pub struct Stopper(Sender<Event>);
 
 impl Events {
     pub fn new() -> Self {
+        Self::watched_by(ServiceManager::none())
+    }
+
+    /// Of a mount that a service manager started.
+    pub(super) fn watched_by(manager: ServiceManager) -> Self {
         let (sender, receiver) = channel();
-        Self { sender, receiver }
+        Self {
+            sender,
+            receiver,
+            manager,
+        }
     }
 
     pub fn stopper(&self) -> Stopper {
@@ -209,7 +220,9 @@ impl Server<'_> {
             (Ok(()), Some(device)) => {
                 readahead::raise(device);
                 ready();
-                self.await_stop();
+                let line = self.line(&*stack);
+                self.events.manager.ready(&line);
+                self.await_stop(&*stack);
             }
             (Ok(()), None) => {}
             // Uploads of an earlier mount may already run: drain as well.
@@ -267,8 +280,16 @@ impl Server<'_> {
     }
 
     /// Until someone asks to stop or the session ends.
-    fn await_stop(&mut self) {
+    fn await_stop<S: Stack>(&mut self, stack: &S) {
         while self.stops == 0 && self.ended.is_none() {
+            if self.events.manager.listens() {
+                let line = self.line(stack);
+                self.events.manager.status(&line);
+                if let Some(event) = self.next_before(Instant::now() + service::INTERVAL) {
+                    self.note(event);
+                }
+                continue;
+            }
             match self.events.receiver.recv() {
                 Ok(event) => self.note(event),
                 Err(_) => return,
@@ -276,9 +297,19 @@ impl Server<'_> {
         }
     }
 
+    /// What the service manager shows.
+    fn line<S: Stack>(&self, stack: &S) -> String {
+        let (path, activity) = (self.path.display(), stack.activity());
+        match activity.is_empty() {
+            true => format!("mounted on {path}"),
+            false => format!("mounted on {path}; {activity}"),
+        }
+    }
+
     /// Lets the stack finish what runs: within the timeout, and not after a second stop.
     fn drain<S: Stack>(&mut self, stack: Arc<S>) {
         let (timeout, drained) = (self.unmount_timeout, self.events.sender.clone());
+        let observed = Arc::downgrade(&stack);
         let spawned = spawn("reelfs-drain", move || {
             let remaining = stack.shutdown(timeout);
             // The last to hold it is the caller, who ends after it: what the stack clears up when
@@ -292,7 +323,15 @@ impl Server<'_> {
         }
         let limit = Instant::now() + timeout + GRACE;
         while self.stops < 2 {
-            match self.next_before(limit) {
+            if let Some(stack) = observed.upgrade() {
+                let line = format!("finishing: {}", stack.activity());
+                self.events.manager.stopping(&line);
+            }
+            let slice = match self.events.manager.listens() {
+                true => limit.min(Instant::now() + service::INTERVAL),
+                false => limit,
+            };
+            match self.next_before(slice) {
                 Some(Event::Drained(remaining)) => {
                     for name in remaining {
                         log::warn!("{name} is not uploaded yet; the next mount goes on with it");
@@ -300,6 +339,7 @@ impl Server<'_> {
                     return;
                 }
                 Some(event) => self.note(event),
+                None if slice < limit => {}
                 None => {
                     log::warn!("gave up waiting for running work; the next mount goes on with it");
                     return;

@@ -9,17 +9,22 @@ use anyhow::Context;
 use super::Stack;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Purpose};
+use crate::fs::status::About;
 use crate::fs::{Catalog, LibraryFs, Options, UploadRelay};
 use crate::fuse::parking::ParkingLot;
 use crate::fuse::{FuseAdapter, KernelNotifier, Owner};
-use crate::http::{ApiClient, ApiToken, Deadlines};
+use crate::health::Health;
+use crate::http::{ApiClient, ApiToken, AssetClient, Deadlines, PreviewClient};
+use crate::logging;
 use crate::provider::ltx::LtxProvider;
+use crate::provider::observed::observe;
 use crate::provider::runflow::RunflowProvider;
 use crate::provider::runway::RunwayProvider;
 use crate::provider::{Provider, Service};
 use crate::reader::{AssetReader, ReaderConfig};
 use crate::store::Store;
-use crate::upload::{UploadConfig, Uploads};
+use crate::thumbnail::Thumbnails;
+use crate::upload::{UploadConfig, UploadState, UploadStatus, Uploads};
 
 /// How long a rename that starts an upload waits for it. The kernel holds the directory meanwhile:
 /// long enough for pictures and short clips to report their errors to `mv` and rsync, short
@@ -31,6 +36,7 @@ pub struct LibraryStack {
     fs: Arc<LibraryFs>,
     lot: Arc<ParkingLot>,
     uploads: Option<Arc<Uploads>>,
+    services: Vec<Service>,
     owner: Owner,
     #[cfg(feature = "emulator")]
     _demo: Option<demo::Demo>,
@@ -38,20 +44,23 @@ pub struct LibraryStack {
 
 /// Builds everything below the mount: transport, providers, stores, file system. Opens what is on
 /// disk; asks no service.
-pub fn build_stack(config: &Config) -> anyhow::Result<LibraryStack> {
+pub fn build_stack(config: &Config, mount_point: &Path) -> anyhow::Result<LibraryStack> {
     match config.purpose {
-        Purpose::Accounts => assemble(config, &config.state_dir_for_mount()),
+        Purpose::Accounts => assemble(config, mount_point, &config.state_dir_for_mount()),
         #[cfg(feature = "emulator")]
-        Purpose::Demo => demo::build(config),
+        Purpose::Demo => demo::build(config, mount_point),
         #[cfg(not(feature = "emulator"))]
         Purpose::Demo => anyhow::bail!("this reelfs was built without the demo"),
     }
 }
 
-fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
+fn assemble(config: &Config, mount_point: &Path, state_dir: &Path) -> anyhow::Result<LibraryStack> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let deadlines = deadlines(config);
+    let about = about(config, mount_point, &clock);
     let providers = providers(config, deadlines, &clock)?;
+    let observed = |provider| observe(provider, Arc::clone(&about.health));
+    let providers: Vec<Arc<dyn Provider>> = providers.into_iter().map(observed).collect();
     let store = Store::open(state_dir)?;
     let store = Arc::new(store);
     let catalog = Catalog::new(
@@ -78,7 +87,10 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
         },
         state_dir: state_dir.to_path_buf(),
     };
-    let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options);
+    let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options, about);
+    if let Some(folder) = &config.thumbnail_dir {
+        set_thumbnails(&fs, folder, deadlines, mount_point);
+    }
     let runway = providers.iter().find(|p| p.service() == Service::Runway);
     let uploads = match runway {
         Some(runway) if !config.read_only => {
@@ -90,6 +102,7 @@ fn assemble(config: &Config, state_dir: &Path) -> anyhow::Result<LibraryStack> {
         fs,
         lot: ParkingLot::start().context("cannot start a thread")?,
         uploads,
+        services: providers.iter().map(|p| p.service()).collect(),
         owner: owner(config),
         #[cfg(feature = "emulator")]
         _demo: None,
@@ -116,6 +129,21 @@ fn uploads(
     fs.set_uploads(Arc::clone(&uploads));
     relay.connect(fs);
     Ok(uploads)
+}
+
+fn about(config: &Config, mount_point: &Path, clock: &Arc<dyn Clock>) -> About {
+    let accounts = [
+        (Service::Runway, &config.runway_email),
+        (Service::Ltx, &config.ltx_email),
+        (Service::Runflow, &config.runflow_organization),
+    ];
+    About {
+        mount_point: mount_point.to_path_buf(),
+        accounts: accounts
+            .map(|(service, name)| (service, name.clone()))
+            .into(),
+        health: Health::new(Arc::clone(clock), logging::redact),
+    }
 }
 
 fn owner(config: &Config) -> Owner {
@@ -162,6 +190,21 @@ fn providers(
     Ok(providers)
 }
 
+/// A mount without pictures is a mount: what is wrong with them is only told.
+fn set_thumbnails(fs: &LibraryFs, folder: &Path, deadlines: Deadlines, mount_point: &Path) {
+    let thumbnails = || {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let client = AssetClient::new(deadlines, Arc::clone(&clock))?;
+        let client = PreviewClient::new(client, deadlines)?;
+        Thumbnails::new(folder, mount_point, client, clock)
+            .with_context(|| format!("{} can't be used", folder.display()))
+    };
+    match thumbnails() {
+        Ok(thumbnails) => fs.set_thumbnails(thumbnails),
+        Err(error) => log::warn!("there will be no thumbnails: {error:#}"),
+    }
+}
+
 impl Stack for LibraryStack {
     type Fs = FuseAdapter;
 
@@ -176,6 +219,15 @@ impl Stack for LibraryStack {
         }
     }
 
+    fn activity(&self) -> String {
+        let services = self.services.iter().map(|service| service.name());
+        let services = services.collect::<Vec<_>>().join(", ");
+        match &self.uploads {
+            Some(uploads) => format!("{services}; {}", in_words(&uploads.statuses())),
+            None => format!("{services}; read-only"),
+        }
+    }
+
     fn shutdown(&self, timeout: Duration) -> Vec<String> {
         let remaining = match &self.uploads {
             Some(uploads) => uploads.drain(timeout),
@@ -186,11 +238,39 @@ impl Stack for LibraryStack {
     }
 }
 
+/// `no uploads`, or `3 uploads (a.mp4 40%), 1 given up`.
+fn in_words(uploads: &[UploadStatus]) -> String {
+    let waiting = |upload: &&UploadStatus| {
+        matches!(
+            upload.state,
+            UploadState::Queued | UploadState::Sending { .. }
+        )
+    };
+    let sending = uploads.iter().filter_map(|upload| match upload.state {
+        UploadState::Sending { percent } => Some(format!("{} {percent}%", upload.name)),
+        _ => None,
+    });
+    let mut words = match uploads.iter().filter(waiting).count() {
+        0 => "no uploads".to_string(),
+        1 => "1 upload".to_string(),
+        many => format!("{many} uploads"),
+    };
+    let sending = sending.collect::<Vec<_>>().join(", ");
+    if !sending.is_empty() {
+        words.push_str(&format!(" ({sending})"));
+    }
+    let failed = |upload: &&UploadStatus| matches!(upload.state, UploadState::Failed { .. });
+    match uploads.iter().filter(failed).count() {
+        0 => words,
+        given_up => format!("{words}, {given_up} given up"),
+    }
+}
+
 #[cfg(feature = "emulator")]
 mod demo {
     //! The demo's services and its throw-away state.
 
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use super::{Config, LibraryStack, assemble};
     use crate::emulator::{Emulator, EmulatorConfig};
@@ -214,7 +294,7 @@ mod demo {
     }
 
     /// Starts the services and builds the stack over them.
-    pub fn build(config: &Config) -> anyhow::Result<LibraryStack> {
+    pub fn build(config: &Config, mount_point: &Path) -> anyhow::Result<LibraryStack> {
         let emulator = Emulator::with_sample_library(EmulatorConfig::default())?;
         let name = format!("demo-{}", uuid::Uuid::new_v4());
         let scratch = Scratch(config.state_dir_for_mount().join(name));
@@ -225,7 +305,7 @@ mod demo {
             runflow_url: emulator.runflow_url().parse()?,
             ..config.clone()
         };
-        let mut stack = assemble(&demo, &scratch.0)?;
+        let mut stack = assemble(&demo, mount_point, &scratch.0)?;
         stack._demo = Some(Demo {
             _emulator: emulator,
             _scratch: scratch,

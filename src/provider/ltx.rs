@@ -206,6 +206,7 @@ impl LtxProvider {
             .into_iter()
             .filter_map(|item| self.asset(item, library, number, &mut odd))
             .collect();
+        wire::check_readable(count, assets.len())?;
         odd.warn(library, &self.told);
         Ok(Page {
             number,

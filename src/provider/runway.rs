@@ -248,7 +248,10 @@ impl RunwayProvider {
         };
         let answer = self.api.get(&request);
         let items = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?;
-        wire::objects(items, |item| self.item(item))
+        let items = wire::objects(items, |item| self.item(item))?;
+        let readable = |item: &&Item| item.name.is_some() || item.identity().is_some();
+        wire::check_readable(items.len(), items.iter().filter(readable).count())?;
+        Ok(items)
     }
 
     fn item(&self, item: Value) -> Result<Item, ProviderError> {

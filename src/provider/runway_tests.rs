@@ -170,6 +170,14 @@ fn an_identity_is_found_wherever_there_is_one() {
 }
 
 #[test]
+fn a_page_in_another_format_is_an_error_and_no_empty_library() {
+    let page = json!([{ "assetId": 7, "name": ["a"], "createdAt": 24 }]);
+    let server = TestServer::start(move |_| answer(200, page.clone()));
+    let error = list(&server).unwrap_err();
+    assert!(matches!(error, ProviderError::Malformed(_)), "{error}");
+}
+
+#[test]
 fn an_asset_of_another_library_is_not_shown_but_one_of_an_unknown_kind_is() {
     assert!(listed_item(json!({ "id": "1", "mediaType": "image" })).is_empty());
     assert_eq!(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Library, ProviderError};
-use crate::http::secret::UrlError;
+use crate::http::origin::UrlError;
 use crate::http::{SignedUrl, UrlPolicy};
 use crate::timestamp::{from_epoch_ms, parse_rfc3339};
 
@@ -91,6 +91,17 @@ pub fn objects<T>(
         ));
     };
     items.into_iter().map(read).collect()
+}
+
+/// An odd asset is left out; a page of nothing else is in a format that isn't the known one, and
+/// must not be taken for an empty library.
+pub fn check_readable(items: usize, readable: usize) -> Result<(), ProviderError> {
+    match items > 0 && readable == 0 {
+        true => Err(ProviderError::Malformed(
+            "a page of assets of which none can be told from others".into(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// One object.

@@ -259,17 +259,20 @@ impl Engine {
         self.counters
             .fetched_bytes
             .fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        let flow = {
+        let (flow, progressed) = {
             let mut state = file.lock();
             let before = state.stream(id).map_or(0, |s| s.remaining().len());
             let flow = state.deliver(id, chunk, now, self.shelf(file), &mut out);
             let left = state.stream(id).map_or(0, |s| s.remaining().len());
+            let progressed = state.stream(id).is_some_and(|s| s.last_progress == now);
             if before > HANDOVER_BYTES && left <= HANDOVER_BYTES {
                 self.top_up(file, &mut state);
             }
-            flow
+            (flow, progressed)
         };
-        self.lane(file.key.service).note_progress(now);
+        if progressed {
+            self.lane(file.key.service).note_progress(now);
+        }
         self.send(file, out);
         flow
     }

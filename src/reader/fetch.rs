@@ -93,8 +93,8 @@ fn from_provider(error: ProviderError) -> ReadError {
         ProviderError::Denied(why) => ReadError::Denied(why),
         ProviderError::Quota(_) => ReadError::Quota(error.to_string()),
         ProviderError::RateLimited { .. } => ReadError::RateLimited,
-        ProviderError::Refused { .. } => ReadError::Denied(error.to_string()),
-        ProviderError::Unavailable { .. }
+        ProviderError::Refused { .. }
+        | ProviderError::Unavailable { .. }
         | ProviderError::AnswerLost(_)
         | ProviderError::Malformed(_)
         | ProviderError::LocalFile(_)

@@ -163,30 +163,34 @@ async fn attempt(
             return Err(Failure::Passing(answer.malformed(what)));
         }
         Part::Whole { total_bytes: None } => {
-            info.size_bytes = count(engine, &mut answer, progress).await?
+            info.size_bytes = count(engine, &mut answer, u64::MAX).await?
         }
         // Not read: it may be the whole object.
         Part::Whole { .. } | Part::Beyond { .. } => {}
-        Part::Range { .. } => {
-            count(engine, &mut answer, progress).await?;
+        Part::Range { sent, .. } => {
+            count(engine, &mut answer, sent.len()).await?;
+            progress.note(engine.now());
         }
     }
     Ok(info)
 }
 
-/// Reads the body out and tells its length.
-async fn count(engine: &Engine, answer: &mut Answer, progress: &Progress) -> Result<u64, Failure> {
-    let mut bytes = 0;
+/// Reads the body out and tells its length. A body that never ends ends with the probe's deadline.
+async fn count(engine: &Engine, answer: &mut Answer, most_bytes: u64) -> Result<u64, Failure> {
+    let mut bytes: u64 = 0;
     loop {
         match timeout(engine.deadlines.stall, answer.chunk()).await {
             Ok(Ok(Some(chunk))) => {
                 let len = chunk.len() as u64;
                 bytes += len;
-                progress.note(engine.now());
                 engine
                     .counters
                     .fetched_bytes
                     .fetch_add(len, Ordering::Relaxed);
+                if bytes > most_bytes {
+                    let what = "more bytes than were asked for";
+                    return Err(Failure::Passing(answer.malformed(what)));
+                }
             }
             Ok(Ok(None)) => return Ok(bytes),
             Ok(Err(error)) => return Err(Failure::Passing(error)),

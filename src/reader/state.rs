@@ -129,6 +129,7 @@ impl FileState {
         let Some(index) = self.streams.iter().position(|s| s.id == id) else {
             return Flow::Gone;
         };
+        let received_bytes = chunk.len() as u64;
         while !chunk.is_empty() {
             if self.streams[index].remaining().is_empty() {
                 return Flow::Excess;
@@ -136,11 +137,7 @@ impl FileState {
             let taken = self.fill_block(index, chunk, shelf, out);
             chunk = &chunk[taken..];
         }
-        let stream = &mut self.streams[index];
-        if stream.pos() > stream.high {
-            stream.high = stream.pos();
-            stream.last_progress = now;
-        }
+        self.streams[index].note_progress(received_bytes, now);
         self.flow(id)
     }
 

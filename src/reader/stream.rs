@@ -60,6 +60,10 @@ pub(super) enum Source {
     Whole,
 }
 
+/// A host that brings less than this is as good as silent: a read of 128 KiB would take minutes, and
+/// one byte now and then would keep it from its deadline for ever. A modem of 1994 brings more.
+const LEAST_BYTES_PER_S: f64 = 1024.0;
+
 /// What a stream does while no bytes come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -83,7 +87,10 @@ pub(super) struct Stream {
     pub end: u64,
     /// The furthest byte reached, over all attempts: only what is beyond counts as progress.
     pub high: u64,
+    /// When so much had come since the time before that it counted; see [`Stream::note_progress`].
     pub last_progress: Instant,
+    /// What came since then.
+    uncounted: u64,
     pub last_error: Option<ReadError>,
     pub task: Option<AbortHandle>,
     pub wake: Arc<Notify>,
@@ -102,9 +109,26 @@ impl Stream {
             end: range.end,
             high: range.start,
             last_progress: now,
+            uncounted: 0,
             last_error: None,
             task: None,
             wake: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Notes how far the stream has come with the bytes that were just received. It is progress
+    /// where at least [`LEAST_BYTES_PER_S`] came on average since it last was.
+    pub fn note_progress(&mut self, received_bytes: u64, now: Instant) {
+        if self.pos() <= self.high {
+            return;
+        }
+        // Not more than came: what is forgotten of the progress did not come just now.
+        self.uncounted += (self.pos() - self.high).min(received_bytes);
+        self.high = self.pos();
+        let elapsed = now.saturating_duration_since(self.last_progress);
+        let least = elapsed.as_secs_f64() * LEAST_BYTES_PER_S;
+        if self.uncounted as f64 >= least || self.remaining().is_empty() {
+            (self.uncounted, self.last_progress) = (0, now);
         }
     }
 

@@ -7,7 +7,9 @@ use crate::provider::{AssetId, Library, Service};
 
 /// FUSE's root.
 pub const ROOT: u64 = 1;
-/// Directories have numbers below this, files from here on.
+/// The control directory.
+pub const CONTROL: u64 = 5;
+/// Directories and what else is fixed have numbers below this, files from here on.
 const FIRST_FILE: u64 = 1 << 10;
 
 /// What a number below [`FIRST_FILE`] stands for.
@@ -17,15 +19,33 @@ pub enum Fixed {
     /// Runflow's is [`Fixed::Library`].
     Service(Service),
     Library(Library),
+    /// The mount's own, beside the services'.
+    Control,
+    ControlFile(ControlFile),
 }
 
-/// The directory of this number; `None` for a file's number, and for one that nothing has.
+/// A file of the control directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlFile {
+    Status,
+    Metrics,
+}
+
+impl ControlFile {
+    /// Every one, in the directory's order.
+    pub const ALL: [ControlFile; 2] = [ControlFile::Metrics, ControlFile::Status];
+}
+
+/// What has this number; `None` for a listed file's, and for one that nothing has.
 pub fn directory(ino: u64) -> Option<Fixed> {
     let fixed = match ino {
         ROOT => Fixed::Root,
         2 => Fixed::Service(Service::Runway),
         3 => Fixed::Service(Service::Ltx),
         4 => Fixed::Library(Library::Runflow),
+        CONTROL => Fixed::Control,
+        6 => Fixed::ControlFile(ControlFile::Status),
+        7 => Fixed::ControlFile(ControlFile::Metrics),
         16 => Fixed::Library(Library::RunwayVideo),
         17 => Fixed::Library(Library::RunwayImage),
         18 => Fixed::Library(Library::RunwayAudio),
@@ -58,6 +78,14 @@ pub fn of_library(library: Library) -> u64 {
         Library::LtxVideos => 33,
         Library::LtxAudio => 34,
         Library::LtxOther => 35,
+    }
+}
+
+/// A file of the control directory.
+pub fn of_control_file(file: ControlFile) -> u64 {
+    match file {
+        ControlFile::Status => 6,
+        ControlFile::Metrics => 7,
     }
 }
 
@@ -110,6 +138,12 @@ mod tests {
         }
         assert_eq!(directory(FIRST_FILE), None);
         let mut all = vec![ROOT, of_service(Service::Runway), of_service(Service::Ltx)];
+        all.push(CONTROL);
+        for file in ControlFile::ALL {
+            let number = of_control_file(file);
+            assert_eq!(directory(number), Some(Fixed::ControlFile(file)));
+            all.push(number);
+        }
         for service in Service::ALL {
             all.extend(service.libraries().iter().map(|l| of_library(*l)));
         }

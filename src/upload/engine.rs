@@ -13,7 +13,7 @@ use super::name::is_local_name;
 use super::queue::{self, Pick, Waiting};
 use super::sender::Outcome;
 use super::staging::{Prepared, StagedFile};
-use super::{Line, Shared, key};
+use super::{Line, Shared, UploadState, UploadStatus, key};
 use crate::provider::{Asset, ProviderError};
 use crate::store::Answer;
 
@@ -116,14 +116,16 @@ impl Shared {
                 self.line().queue.lost(id, error, now);
             }
             Outcome::Retry(error) => {
-                log::warn!("{} is not uploaded yet: {error}", file.name());
                 file.requeue();
-                self.line().queue.retry(id, error, now);
+                let text = format!("{} is not uploaded yet: {error}", file.name());
+                let news = self.line().queue.retry(id, error, now);
+                log::log!(level_of(news), "{text}");
             }
             Outcome::Pause(error, wait) => {
                 file.requeue();
-                let pause = self.line().queue.pause(id, error, wait, now);
-                log::warn!("uploads pause for {} s: rate limit", pause.as_secs());
+                let (pause, news) = self.line().queue.pause(id, error, wait, now);
+                let seconds = pause.as_secs();
+                log::log!(level_of(news), "uploads pause for {seconds} s: rate limit");
             }
             Outcome::Block(error) => {
                 file.requeue();
@@ -234,6 +236,28 @@ impl Shared {
         });
     }
 
+    /// How far a file has come.
+    pub(super) fn status(&self, file: &StagedFile) -> UploadStatus {
+        let now = self.clock.monotonic();
+        let outlook = self.line().queue.outlook(file.id(), now);
+        let state = file.state();
+        let given_up = match &state {
+            UploadState::Failed { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        let last_error = outlook.last_error.map(|error| error.to_string());
+        UploadStatus {
+            library: file.library(),
+            name: file.name(),
+            size_bytes: file.size_bytes().unwrap_or(0),
+            sent_bytes: file.sent_bytes(),
+            failures: outlook.failures,
+            next_try: outlook.next_try,
+            error: given_up.or(last_error),
+            state,
+        }
+    }
+
     /// Whether the service may have the file's bytes without our knowing.
     pub(super) fn may_have_arrived(&self, file: &StagedFile) -> Result<bool, UploadError> {
         let attempt = self.store.journal_entry(file.id())?.and_then(|e| e.attempt);
@@ -249,6 +273,14 @@ impl Line {
             self.queue.progressed(now);
         }
         self.sent_bytes = sent_bytes;
+    }
+}
+
+/// What is tried for ever is told once.
+fn level_of(news: bool) -> log::Level {
+    match news {
+        true => log::Level::Warn,
+        false => log::Level::Debug,
     }
 }
 

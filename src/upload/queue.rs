@@ -60,6 +60,15 @@ pub(super) enum Pick {
     Wait(Option<Instant>),
 }
 
+/// What is known of an entry.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    pub failures: u32,
+    pub last_error: Option<UploadError>,
+    /// Until it may be sent; `None` while it is sent, or where nothing is planned.
+    pub next_try: Option<Duration>,
+}
+
 #[derive(Debug, Clone)]
 struct Block {
     error: UploadError,
@@ -154,13 +163,15 @@ impl Queue {
         self.blocked.take().is_some()
     }
 
-    /// Tries again after a wait that grows.
-    pub(super) fn retry(&mut self, id: Uuid, error: UploadError, now: Instant) {
+    /// Tries again after a wait that grows. Says whether the error is news.
+    pub(super) fn retry(&mut self, id: Uuid, error: UploadError, now: Instant) -> bool {
+        let mut news = true;
         if let Some(entry) = self.entry(id) {
-            entry.fail(error, now);
+            news = entry.fail(error, now);
             entry.due = now + backoff(entry.failures);
         }
         self.postpone_probe(now);
+        news
     }
 
     /// The attempt's answer was lost: look at once after a first loss, later after further ones.
@@ -182,23 +193,24 @@ impl Queue {
         }
     }
 
-    /// The account's rate limit is reached: nothing goes out until it is over. Returns the wait.
+    /// The account's rate limit is reached: nothing goes out until it is over. Returns the wait, and
+    /// whether the limit is news.
     pub(super) fn pause(
         &mut self,
         id: Uuid,
         error: UploadError,
         wait: Option<Duration>,
         now: Instant,
-    ) -> Duration {
-        let mut pause = BACKOFF_FIRST;
+    ) -> (Duration, bool) {
+        let (mut pause, mut news) = (BACKOFF_FIRST, true);
         if let Some(entry) = self.entry(id) {
-            entry.fail(error, now);
+            news = entry.fail(error, now);
             pause = wait.unwrap_or(backoff(entry.failures)).min(PAUSE_MAX);
         }
         self.postpone_probe(now);
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |at| at.max(until)));
-        pause
+        (pause, news)
     }
 
     /// The account is refused: only probes go out from now on. Says whether this is news.
@@ -223,6 +235,24 @@ impl Queue {
         self.blocked = None;
         for entry in &mut self.entries {
             entry.due = entry.due.min(now);
+        }
+    }
+
+    /// What is known of an entry; nothing of one that isn't here.
+    pub(super) fn outlook(&self, id: Uuid, now: Instant) -> Outlook {
+        let Some(entry) = self.entries.iter().find(|entry| entry.id == id) else {
+            return Outlook::default();
+        };
+        let planned = entry.ready && !entry.running && !self.held;
+        let probe = self.blocked.as_ref().map(|block| block.next_probe);
+        let at = [Some(entry.due), self.paused_until, probe];
+        let at = at.into_iter().flatten().max();
+        Outlook {
+            failures: entry.failures,
+            last_error: entry.last_error.clone(),
+            next_try: at
+                .filter(|_| planned)
+                .map(|at| at.saturating_duration_since(now)),
         }
     }
 
@@ -367,12 +397,15 @@ impl Entry {
         }
     }
 
-    fn fail(&mut self, error: UploadError, now: Instant) {
+    /// Says whether it failed in another way than the time before.
+    fn fail(&mut self, error: UploadError, now: Instant) -> bool {
         self.running = false;
         self.failures = self.failures.saturating_add(1);
         self.looks = 0;
         self.failing_since.get_or_insert(now);
-        self.last_error = Some(error);
+        let said = error.to_string();
+        let before = self.last_error.replace(error);
+        before.is_none_or(|before| before.to_string() != said)
     }
 }
 

@@ -5,12 +5,16 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Output;
 
 use reelfs::emulator::{Content, EmulatorConfig, RunwayAsset};
 
-use crate::life::processes;
-use crate::support::{Studio, noise, until};
+use rustix::process::Signal;
+
+use crate::life::{processes, slow_upload};
+use crate::support::{PATIENCE, Studio, noise, until};
 
 /// The program under `/sbin/mount.reelfs`, and libfuse's `/sbin/mount.fuse`.
 fn installed() -> Studio {
@@ -227,4 +231,116 @@ fn df_shows_the_space_and_inodes_of_the_staging_disk() {
     assert!(shown.f_bavail > 0);
     let available = studio.sh("gio info -f -a filesystem::free $MNT | grep -c filesystem::free");
     assert_eq!(available, "1");
+}
+
+/// The socket that systemd listens on, and what arrived there.
+struct Notices {
+    socket: UnixDatagram,
+    path: String,
+}
+
+impl Notices {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap().keep();
+        let path = directory.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let path = path.to_str().unwrap().to_string();
+        Self { socket, path }
+    }
+
+    fn next(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).expect("a notice");
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    /// Whatever is there already.
+    fn rest(&self) -> String {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        let mut all = String::new();
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            all.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+        all
+    }
+}
+
+impl Drop for Notices {
+    fn drop(&mut self) {
+        let directory = Path::new(&self.path).parent().unwrap();
+        let _ = fs::remove_dir_all(directory);
+    }
+}
+
+#[test]
+fn systemd_is_told_that_the_mount_answers_what_it_does_and_that_it_needs_time_to_stop() {
+    let notices = Notices::new();
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    let studio = studio
+        .environment("NOTIFY_SOCKET", &notices.path)
+        .environment("REELFS_WRITE_BACK", "true");
+    studio.start();
+    let ready = notices.next();
+    // It is told when it is so: nothing here waits for the mount.
+    assert_eq!(studio.sh("ls $MNT"), "ltx\nrunflow\nrunway");
+    assert!(ready.starts_with("READY=1\nSTATUS=mounted on "), "{ready}");
+    assert!(
+        ready.contains("runway, ltx, runflow; no uploads"),
+        "{ready}"
+    );
+    slow_upload(&studio);
+    studio.sh("cp a.png $MNT/runway/image/");
+    studio.signal(Signal::TERM);
+    let mut said = notices.next();
+    // Before it stops it may say that the upload began.
+    while !said.contains("STOPPING=1") {
+        said = notices.next();
+    }
+    assert!(said.contains("EXTEND_TIMEOUT_USEC=10000000\n"), "{said}");
+    assert!(
+        said.contains("STATUS=finishing: ") && said.contains("1 upload"),
+        "{said}"
+    );
+    until("the mount ends", || !studio.daemon_runs());
+    assert_eq!(studio.uploaded("a.png").size_bytes(), 9_000);
+}
+
+#[test]
+fn systemd_is_told_nothing_of_a_mount_that_fails_or_runs_in_the_background() {
+    let notices = Notices::new();
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    let studio = studio.environment("NOTIFY_SOCKET", &notices.path);
+    let full = studio.here("").display().to_string();
+    studio.make("full", b"");
+    studio.reelfs_fails(&["mount", "--foreground", &full]);
+    let point = studio.at("").display().to_string();
+    assert!(studio.reelfs(&["mount", &point]).status.success());
+    assert!(studio.reelfs(&["unmount", &point]).status.success());
+    assert_eq!(notices.rest(), "");
+}
+
+#[test]
+fn systemd_accepts_the_units() {
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    for (manager, path) in [
+        (
+            "--user",
+            include_str!("../../packaging/systemd/user/reelfs@.service"),
+        ),
+        (
+            "--system",
+            include_str!("../../packaging/systemd/system/reelfs@.service"),
+        ),
+    ] {
+        let unit = path.replace("/usr/bin/reelfs", env!("CARGO_BIN_EXE_reelfs"));
+        assert!(unit.contains("Type=notify"));
+        studio.make("reelfs@.service", unit.as_bytes());
+        let said = studio.sh(&format!(
+            "export XDG_RUNTIME_DIR=$HOME
+             systemd-analyze {manager} --man=no --recursive-errors=no verify ./reelfs@studio.service 2>&1"
+        ));
+        assert_eq!(said, "", "{manager}");
+    }
 }

@@ -64,7 +64,7 @@ fn unmount_waits_for_uploads() {
 }
 
 /// Makes `$HERE/a.png`, whose upload takes a while.
-fn slow_upload(studio: &Studio) {
+pub fn slow_upload(studio: &Studio) {
     studio.make("a.png", &noise(9_000, 1));
     let slow = Fault::at(HostKind::Useapi).method("POST");
     let slow = slow.does(Effect::Delay(Duration::from_millis(700)));

@@ -14,4 +14,6 @@ mod listing;
 mod metadata;
 mod model;
 mod reading;
+mod status;
+mod thumbnails;
 mod writing;

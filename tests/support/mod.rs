@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(3);
 
 /// Programs that the tests drive, with their Debian packages.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("rsync", "rsync"),
     ("ffprobe", "ffmpeg"),
     ("ffmpeg", "ffmpeg"),
@@ -38,6 +38,7 @@ const PACKAGES: [(&str, &str); 15] = [
     ("findmnt", "mount"),
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
+    ("systemd-analyze", "systemd"),
     ("fusermount3", "fuse3"),
 ];
 
@@ -460,6 +461,9 @@ fn require_installed(output: &Output) {
         if said.contains(&format!("{program}: not found")) {
             panic!("{program} is missing: apt-get install {package}");
         }
+    }
+    if said.contains("No module named 'prometheus_client'") {
+        panic!("a module is missing: apt-get install python3-prometheus-client");
     }
 }
 

@@ -17,6 +17,7 @@ use crate::clock::{ManualClock, SystemClock};
 use crate::emulator::{
     Content, Effect, Emulator, EmulatorConfig, Fault, HostKind, LoggedRequest, RunwayAsset,
 };
+use crate::health::Health;
 use crate::http::{ApiClient, ApiToken, Deadlines};
 use crate::provider::ltx::LtxProvider;
 use crate::provider::runflow::RunflowProvider;
@@ -196,13 +197,18 @@ impl World {
         };
         let urls = Arc::clone(&catalog) as _;
         let reader = AssetReader::new(reader_config, urls, Arc::new(SystemClock)).unwrap();
+        let about = About {
+            mount_point: "/mnt".into(),
+            accounts: Default::default(),
+            health: Health::new(Arc::clone(&clock) as _, str::to_string),
+        };
         let options = Options {
             read_only: settings.read_only,
             allow_delete: settings.allow_delete,
             rename_wait: settings.rename_wait,
             state_dir: state_dir.path().to_path_buf(),
         };
-        let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options);
+        let fs = LibraryFs::new(catalog, Arc::new(reader), &*clock, options, about);
         let kernel = Arc::new(RecordingKernel::default());
         fs.catalog().set_kernel(Arc::clone(&kernel) as _);
         let uploads = take_uploads(&fs, state_dir.path(), store, runway, &settings);

@@ -130,8 +130,8 @@ fn a_later_failure_does_not_shorten_a_pause() {
     let ids = ["a", "b"].map(|name| bench.submit(name, Waiting::Nobody));
     assert_eq!((bench.runs(), bench.runs()), (Some(ids[0]), Some(ids[1])));
     let minute = Some(Duration::from_secs(60));
-    let pause = bench.queue.pause(ids[0], error(), minute, bench.now);
-    assert_eq!(pause, Duration::from_secs(60));
+    let (pause, news) = bench.queue.pause(ids[0], error(), minute, bench.now);
+    assert_eq!((pause, news), (Duration::from_secs(60), true));
     bench.queue.pause(ids[1], error(), None, bench.now);
     assert_eq!(bench.waits(), Some(60));
     bench.pass(60);
@@ -253,4 +253,36 @@ fn resuming_ends_every_wait() {
     bench.queue.retry(id, error(), bench.now);
     bench.queue.resume(bench.now);
     assert_eq!(bench.runs(), Some(id));
+}
+
+#[test]
+fn the_outlook_of_a_file_counts_its_failures_and_the_seconds_to_its_next_try() {
+    let mut bench = Bench::new(1);
+    let id = bench.submit("a", Waiting::Nobody);
+    let outlook = |bench: &Bench| {
+        let outlook = bench.queue.outlook(id, bench.now);
+        (
+            outlook.failures,
+            outlook.next_try.map(|wait| wait.as_secs()),
+        )
+    };
+    assert_eq!(outlook(&bench), (0, Some(0)));
+    bench.runs().unwrap();
+    assert_eq!(outlook(&bench), (0, None), "it is being sent");
+    bench.queue.retry(id, error(), bench.now);
+    assert_eq!(outlook(&bench), (1, Some(1)));
+    bench.runs();
+    bench.pass(1);
+    bench.runs().unwrap();
+    bench.queue.block(id, error(), bench.now);
+    assert_eq!(outlook(&bench), (2, Some(PROBE.as_secs())));
+    bench.queue.hold();
+    assert_eq!(outlook(&bench), (2, None), "nothing starts");
+    assert!(
+        bench
+            .queue
+            .outlook(Uuid::new_v4(), bench.now)
+            .next_try
+            .is_none()
+    );
 }
