@@ -5,7 +5,7 @@ pub mod helper;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Exit codes, shown at the end of `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, and one sentence on stderr says why and \
@@ -34,6 +34,9 @@ pub enum Command {
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
     Demo(Box<DemoArgs>),
+    /// Write the manual pages or the shell completions
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Serve sample services without mounting anything
     #[cfg(feature = "emulator")]
     Emulate(Box<crate::emulator::cli::EmulateArgs>),
@@ -65,6 +68,21 @@ pub struct DemoArgs {
 pub struct RetryArgs {
     /// A file whose upload failed, or a mount point for all of them
     pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    pub what: Generated,
+    /// An existing directory
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// reelfs(1), a page for each command, mount.reelfs(8)
+    Man,
+    /// For bash, zsh and fish
+    Completions,
 }
 
 #[derive(Debug, Args)]

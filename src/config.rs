@@ -420,6 +420,14 @@ fn switch(sources: &Sources<'_>, key: Key) -> Result<bool, ConfigError> {
     }
 }
 
+/// Every environment variable that is read, with its flag; a token's has none.
+pub fn variables() -> Vec<(&'static str, Option<String>)> {
+    let with_flag = |key: Key| (key.variable(), (!key.is_token()).then(|| key.flag()));
+    let mut all: Vec<_> = Key::ALL.into_iter().map(with_flag).collect();
+    all.push(("REELFS_CONFIG", Some("--config".to_string())));
+    all
+}
+
 /// The state directory for `reelfs unmount`, which needs no other setting.
 pub fn state_dir_for_unmount(
     flag: Option<&Path>,

@@ -140,7 +140,7 @@ impl LibraryFs {
         options: Options,
         about: About,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let fs = Arc::new(Self {
             sequence: AtomicU64::new(catalog.last_sequence()),
             catalog,
             reader,
@@ -157,7 +157,10 @@ impl LibraryFs {
             follows: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
             pictures: OnceLock::new(),
-        })
+        });
+        let learner = learn::EarlyLearner(Arc::downgrade(&fs));
+        fs.catalog.set_learner(Arc::new(learner));
+        fs
     }
 
     /// From here on files can be copied in. Those that earlier mounts left stand in their

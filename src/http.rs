@@ -13,6 +13,7 @@ pub mod redact;
 pub mod request;
 pub mod retry;
 pub mod secret;
+mod spare;
 #[cfg(test)]
 pub(crate) mod test_server;
 pub mod upload;

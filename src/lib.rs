@@ -16,6 +16,7 @@ pub mod config;
 pub mod emulator;
 pub mod fs;
 pub mod fuse;
+pub mod generate;
 pub mod health;
 pub mod http;
 pub mod logging;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reelfs::cli::{Cli, Command, Settings, UnmountArgs, helper};
+use reelfs::cli::{Cli, Command, GenerateArgs, Generated, Settings, UnmountArgs, helper};
 use reelfs::config::{Config, ConfigError, Environment, Purpose, state_dir_for_unmount};
 use reelfs::mount::{Urgency, stack::build_stack};
 use reelfs::{logging, mount};
@@ -76,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Words::Shown,
         ),
         Command::Unmount(args) => unmount(&args),
+        Command::Generate(args) => generate(&args),
         Command::Retry(args) => mount::retry(&args.path).map_err(Into::into),
         #[cfg(feature = "emulator")]
         Command::Demo(args) => {
@@ -125,6 +126,15 @@ fn mount_on(
         log = log.display()
     );
     Ok(())
+}
+
+fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
+    use anyhow::Context;
+    let written = match args.what {
+        Generated::Man => reelfs::generate::man_pages(&args.directory),
+        Generated::Completions => reelfs::generate::completions(&args.directory),
+    };
+    written.with_context(|| format!("cannot write into {}", args.directory.display()))
 }
 
 fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {

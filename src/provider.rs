@@ -185,12 +185,27 @@ pub struct Upload<'a> {
     pub sent_bytes: Arc<AtomicU64>,
 }
 
+/// Called with assets of a listing that is under way.
+pub type Arrived<'a> = dyn Fn(&[Asset]) + Sync + 'a;
+
 /// A service. `Arc<dyn Provider>` is the seam between the file system and the web.
 pub trait Provider: Send + Sync {
     fn service(&self) -> Service;
 
     /// Everything in `library`, each asset once, or an error; never a part.
     fn list(&self, library: Library) -> Result<Vec<Asset>, ProviderError>;
+
+    /// As [`Self::list`], and calls `arrived` with assets as they come where they come in pieces,
+    /// from any thread: for what can begin before the listing is whole. None of them counts before
+    /// that, nor if it fails; one may come twice.
+    fn list_and_tell(
+        &self,
+        library: Library,
+        arrived: &Arrived<'_>,
+    ) -> Result<Vec<Asset>, ProviderError> {
+        let _ = arrived;
+        self.list(library)
+    }
 
     /// The asset as the service has it now, with a fresh URL. `NotFound` if it is gone.
     fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError>;

@@ -5,6 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
+use clap::CommandFactory;
+use reelfs::cli::Cli;
+
 /// The program with a home of its own and nothing else in its environment.
 struct Program {
     home: tempfile::TempDir,
@@ -162,4 +165,103 @@ fn unmounting_what_is_not_mounted_fails_with_a_sentence() {
     let (code, said) = Program::new().failure(&["unmount", "."], &[]);
     assert_eq!(code, 1);
     assert!(said.contains("nothing is mounted on"), "{said}");
+}
+
+// ---- what is made from the definition of the command line ----
+
+/// `reelfs generate` into a directory, which is answered.
+fn generated(what: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let output = Program::new().run(&["generate", what, path], &[]);
+    assert!(output.status.success(), "{output:?}");
+    directory
+}
+
+/// What a program printed on both, which must succeed.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .env("MANPAGER", "cat")
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[test]
+fn every_command_has_a_manual_page_that_man_shows_without_a_warning() {
+    let pages = generated("man");
+    let commands = Cli::command();
+    let visible = commands.get_subcommands().filter(|c| !c.is_hide_set());
+    let mut names: Vec<String> = visible
+        .map(|command| format!("reelfs-{}.1", command.get_name()))
+        .collect();
+    assert!(names.len() >= 3);
+    names.extend(["reelfs.1".to_string(), "mount.reelfs.8".to_string()]);
+    for name in names {
+        let page = pages.path().join(&name);
+        let page = page.to_str().unwrap();
+        assert_eq!(
+            said("groff", &["-man", "-ww", "-z", "-Tutf8", page]),
+            "",
+            "{name}"
+        );
+        let shown = said("man", &["--warnings", "-l", page]);
+        for heading in ["NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO"] {
+            assert!(shown.contains(heading), "{name} lacks {heading}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_tells_files_variables_exit_codes_and_mount_options() {
+    let pages = generated("man");
+    let shown = |name: &str| said("man", &["-l", pages.path().join(name).to_str().unwrap()]);
+    let main = shown("reelfs.1");
+    for words in [
+        "EXIT STATUS",
+        "ENVIRONMENT",
+        "USEAPI_TOKEN",
+        "FILES",
+        "config.toml",
+    ] {
+        assert!(main.contains(words), "{words}");
+    }
+    let mount = shown("mount.reelfs.8");
+    for words in [
+        "cache_size=SIZE",
+        "allow_other",
+        "x-systemd.automount",
+        "umask=BITS",
+    ] {
+        assert!(mount.contains(words), "{words}");
+    }
+    assert!(!mount.contains("foreground"));
+}
+
+#[test]
+fn bash_completes_commands_and_flags() {
+    let scripts = generated("completions");
+    let complete = |words: &str| {
+        let script = scripts.path().join("reelfs.bash");
+        let script = format!(
+            "set -e; source {}; COMP_WORDS=({words}); COMP_CWORD=$(({count} - 1))
+             _reelfs reelfs ${{COMP_WORDS[-1]}} ${{COMP_WORDS[-2]}}; echo \"${{COMPREPLY[@]}}\"",
+            script.display(),
+            count = words.split(' ').count(),
+        );
+        said("bash", &["--norc", "-c", &script]).trim().to_string()
+    };
+    assert_eq!(complete("reelfs mo"), "mount");
+    assert_eq!(complete("reelfs mount --cache"), "--cache-size");
+    assert_eq!(complete("reelfs unmount --f"), "--force");
+    for name in ["_reelfs", "reelfs.fish"] {
+        let script = fs::read_to_string(scripts.path().join(name)).unwrap();
+        assert!(script.contains("cache-size"), "{name}");
+    }
 }

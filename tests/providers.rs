@@ -532,3 +532,34 @@ fn runflow_sends_its_organization_and_names_its_own_token() {
         "{error}"
     );
 }
+
+// ---- requests a listing costs ----
+
+#[test]
+fn a_listing_asks_for_no_page_twice_and_for_few_in_vain() {
+    // Of Runway, waves of 1, 2, 4 and 8 pages of 50 that overlap by one asset; behind a short first
+    // page the next asset, once. LTX tells its pages.
+    for (count, runway_requests, ltx_requests) in [(0, 1, 1), (7, 2, 1), (60, 3, 2), (1000, 22, 20)]
+    {
+        let emulator = emulator();
+        for n in 0..count {
+            let name = format!("{n}.mp4");
+            emulator.add_runway(RunwayAsset::named(&name, Content::synthetic(1, n)));
+            emulator.add_ltx(LtxAsset::new("video/mp4", Content::synthetic(1, n)));
+        }
+        let asked = |provider: &dyn Provider, library| {
+            emulator.clear_requests();
+            assert_eq!(provider.list(library).unwrap().len(), count as usize);
+            let pages = emulator.requests().into_iter().map(|r| r.path_and_query);
+            let pages: Vec<String> = pages.collect();
+            let different: BTreeSet<&String> = pages.iter().collect();
+            assert_eq!(different.len(), pages.len(), "{pages:?}");
+            pages.len()
+        };
+        let api = useapi(&emulator);
+        let runway = RunwayProvider::new(api.clone(), None);
+        assert_eq!(asked(&runway, Library::RunwayVideo), runway_requests);
+        let ltx = LtxProvider::new(api, None);
+        assert_eq!(asked(&ltx, Library::LtxVideos), ltx_requests);
+    }
+}

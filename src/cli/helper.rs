@@ -119,6 +119,48 @@ pub fn recognise(argv: &[OsString]) -> Option<Result<Call, Misuse>> {
     }
 }
 
+/// One of [`options`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountOption {
+    pub name: String,
+    /// What stands for its value in the help; `None` where it needs none.
+    pub value: Option<String>,
+    pub help: String,
+}
+
+/// Every option that is ours, as the flags of `reelfs mount` describe them.
+pub fn options() -> Vec<MountOption> {
+    let command = Cli::command();
+    let described = |(name, arg): (String, &Arg)| MountOption {
+        name,
+        value: match is_switch(arg) {
+            true => None,
+            false => arg.get_value_names().map(|names| names.join(" ")),
+        },
+        help: arg
+            .get_help()
+            .map(|help| help.to_string())
+            .unwrap_or_default(),
+    };
+    flags(&command).into_iter().map(described).collect()
+}
+
+/// The flags of `reelfs mount` that are options, by their names as such.
+fn flags(command: &clap::Command) -> Vec<(String, &Arg)> {
+    let mount = command.find_subcommand("mount");
+    mount
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|arg| Some((arg.get_long()?, arg)))
+        .filter(|(long, _)| !NOT_OPTIONS.contains(long))
+        .map(|(long, arg)| (long.replace('-', "_"), arg))
+        .collect()
+}
+
+fn is_switch(arg: &Arg) -> bool {
+    arg.get_num_args().is_some_and(|n| n.min_values() == 0)
+}
+
 fn helper(program: &OsStr, rest: &[OsString]) -> Result<Call, Misuse> {
     let mut places = Vec::new();
     let mut options: Vec<&OsString> = Vec::new();
@@ -163,14 +205,7 @@ fn call(
     sloppy: bool,
 ) -> Result<Call, Misuse> {
     let command = Cli::command();
-    let mount = command.find_subcommand("mount");
-    let known: Vec<(String, &Arg)> = mount
-        .into_iter()
-        .flat_map(clap::Command::get_arguments)
-        .filter_map(|arg| Some((arg.get_long()?, arg)))
-        .filter(|(long, _)| !NOT_OPTIONS.contains(long))
-        .map(|(long, arg)| (long.replace('-', "_"), arg))
-        .collect();
+    let known = flags(&command);
     // The last of several counts.
     let mut flags: BTreeMap<String, OsString> = BTreeMap::new();
     let words = options
@@ -223,13 +258,12 @@ fn is_ignored(name: &str) -> bool {
 fn flag_text(arg: &Arg, value: Option<&OsStr>) -> Result<OsString, Misuse> {
     let long = arg.get_long().unwrap_or_default();
     let mut text = OsString::from(format!("--{long}"));
-    let may_be_bare = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
     match value {
         Some(value) => {
             text.push("=");
             text.push(value);
         }
-        None if may_be_bare => {}
+        None if is_switch(arg) => {}
         None => return Err(Misuse::NoValue(long.replace('-', "_"))),
     }
     Ok(text)

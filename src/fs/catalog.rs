@@ -10,6 +10,7 @@
 //! Locks: `writing` before `state`; `state` is never held while a provider, the store, the kernel or
 //! a closure is called.
 
+mod early;
 pub(in crate::fs) mod listing;
 mod runflow;
 pub(in crate::fs) mod urls;
@@ -18,6 +19,9 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
+
+use early::Early;
+pub use early::Learner;
 
 use super::Done;
 use super::error::FsError;
@@ -44,6 +48,7 @@ pub struct Catalog {
     services: HashMap<Service, Behind>,
     store: Arc<Store>,
     kernel: OnceLock<Arc<dyn KernelCache>>,
+    learner: OnceLock<Arc<dyn Learner>>,
     /// Held while what was learnt is stored, so that a shutdown waits for it.
     writing: Mutex<()>,
     state: Mutex<State>,
@@ -62,6 +67,7 @@ pub struct State {
     unstored: HashMap<Service, Vec<(AssetId, StoredObject)>>,
     storing: HashSet<Service>,
     loading: HashMap<Library, Vec<Ready>>,
+    early: HashMap<AssetKey, Early>,
     finding: HashMap<AssetId, Vec<Ready>>,
     renewing: HashMap<AssetKey, Vec<UrlDone>>,
     not_before: HashMap<Library, Instant>,
@@ -83,6 +89,7 @@ impl Catalog {
             unstored: HashMap::new(),
             storing: HashSet::new(),
             loading: HashMap::new(),
+            early: HashMap::new(),
             finding: HashMap::new(),
             renewing: HashMap::new(),
             not_before: HashMap::new(),
@@ -99,6 +106,7 @@ impl Catalog {
             services: providers.into_iter().map(behind).collect(),
             store,
             kernel: OnceLock::new(),
+            learner: OnceLock::new(),
             writing: Mutex::new(()),
             state: Mutex::new(state),
         });
@@ -164,22 +172,12 @@ impl Catalog {
     /// Keeps what the asset host said of an object, in memory and, where the API does not say it,
     /// across mounts.
     pub fn learn(&self, key: &AssetKey, info: &ObjectInfo) {
-        let mut state = self.lock();
-        let ino = state.tree.ino_of(key);
-        let Some(node) = ino.and_then(|ino| state.tree.asset_mut(ino)) else {
-            return;
-        };
-        let before = node.learned.replace(info.clone());
-        let api_says_it = node.asset.size_bytes.is_some() && node.asset.created_at.is_some();
-        // An emptiness may be a host's passing trouble: it is not for the next mount.
-        if api_says_it || info.size_bytes == 0 || before.as_ref() == Some(info) {
-            return;
-        }
-        let unstored = state.unstored.entry(key.service).or_default();
-        unstored.push((key.id.clone(), memory::stored(info)));
-        if state.storing.insert(key.service) {
-            drop(state);
-            let service = key.service;
+        let begins = self.lock().learn(key, info);
+        self.begin_storing(begins);
+    }
+
+    fn begin_storing(&self, service: Option<Service>) {
+        if let Some(service) = service {
             self.on_worker(service, move |catalog| catalog.store_learnt(service));
         }
     }
@@ -288,6 +286,25 @@ impl Catalog {
 }
 
 impl State {
+    /// See [`Catalog::learn`]. Answers the service whose learning is to be stored and whom no worker
+    /// is at yet.
+    fn learn(&mut self, key: &AssetKey, info: &ObjectInfo) -> Option<Service> {
+        let ino = self.tree.ino_of(key);
+        let Some(node) = ino.and_then(|ino| self.tree.asset_mut(ino)) else {
+            self.learn_early(key, info);
+            return None;
+        };
+        let before = node.learned.replace(info.clone());
+        let api_says_it = node.asset.size_bytes.is_some() && node.asset.created_at.is_some();
+        // An emptiness may be a host's passing trouble: it is not for the next mount.
+        if api_says_it || info.size_bytes == 0 || before.as_ref() == Some(info) {
+            return None;
+        }
+        let unstored = self.unstored.entry(key.service).or_default();
+        unstored.push((key.id.clone(), memory::stored(info)));
+        self.storing.insert(key.service).then_some(key.service)
+    }
+
     /// Why the last listing of a library failed; `None` where it did not.
     pub fn complaint(&self, library: Library) -> Option<&str> {
         self.complained.get(&library).map(String::as_str)

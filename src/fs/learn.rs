@@ -1,12 +1,16 @@
 //! Asking the asset host what the API doesn't say: one file at a time, or a whole directory at once
-//! where a `stat` of each is to come.
+//! where a `stat` of each is to come. Whoever reads a directory mostly looks at its files next (`ls`
+//! with colours, `ls -l`, file managers, rsync), so a directory that is listed because it is read is
+//! asked about as its pages come.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::catalog::Learner;
 use super::{FsError, LibraryFs, Ready, lock};
 use crate::health::Label;
 use crate::provider::Library;
+use crate::reader::AssetKey;
 
 /// A directory was read this recently: a `stat` of one of its files is one of many to come.
 const READDIR_RECENT: Duration = Duration::from_secs(10);
@@ -51,31 +55,59 @@ impl LibraryFs {
     }
 
     fn learn_directory(self: &Arc<Self>, library: Library) {
-        let read_at = lock(&self.read_directories).remove(&library);
-        if read_at.is_none_or(|at| self.catalog.now() >= at + READDIR_RECENT) {
+        if !self.was_read_lately(library) {
             return;
         }
+        lock(&self.read_directories).remove(&library);
         let state = self.catalog.lock();
         let entries = state.tree.entries(library);
         let unknown: Vec<_> = entries
             .iter()
-            .filter_map(|entry| Some((entry.ino, state.tree.asset(entry.ino)?)))
-            .filter(|(_, node)| !node.attributes_known())
-            .map(|(ino, node)| (ino, node.key()))
+            .filter_map(|entry| state.tree.asset(entry.ino))
+            .filter(|node| !node.attributes_known())
+            .map(|node| node.key())
             .collect();
         drop(state);
-        for (ino, key) in unknown {
+        self.probe_all(unknown);
+    }
+
+    fn was_read_lately(&self, library: Library) -> bool {
+        let read_at = lock(&self.read_directories).get(&library).copied();
+        read_at.is_some_and(|at| self.catalog.now() < at + READDIR_RECENT)
+    }
+
+    fn probe_all(self: &Arc<Self>, keys: Vec<AssetKey>) {
+        for key in keys {
             let (catalog, this) = (Arc::clone(&self.catalog), Arc::downgrade(self));
             let asked = key.clone();
             self.reader.probe(
                 key,
                 Box::new(move |probed| {
-                    if let Ok(info) = probed {
-                        catalog.learn(&asked, &info);
+                    let Ok(info) = probed else { return };
+                    catalog.learn(&asked, &info);
+                    // Without a number its listing is still to come, and is walked then.
+                    let ino = catalog.lock().tree.ino_of(&asked);
+                    if let Some(ino) = ino {
                         picture(&this, ino);
                     }
                 }),
             );
+        }
+    }
+}
+
+/// Learns the sizes of a directory that is being read while its listing comes.
+pub(super) struct EarlyLearner(pub Weak<LibraryFs>);
+
+impl Learner for EarlyLearner {
+    fn is_wanted(&self, library: Library) -> bool {
+        let fs = self.0.upgrade();
+        fs.is_some_and(|fs| fs.was_read_lately(library))
+    }
+
+    fn learn(&self, keys: Vec<AssetKey>) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.probe_all(keys);
         }
     }
 }

@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::catalog::State;
 use super::{LibraryFs, lock, xattr};
 use crate::provider::Library;
 use crate::thumbnail::{Pass, Pictured, Thumbnails};
-use crate::tree::Node;
+use crate::tree::{AssetNode, Node};
 
 /// Files looked at under one lock.
 const FILES_AT_ONCE: usize = 64;
@@ -42,6 +42,18 @@ impl LibraryFs {
         if self.pictures.set(pictures).is_err() {
             log::debug!("there are thumbnails already");
         }
+    }
+
+    /// The time that `stat` shows. Where there are thumbnails, a service's is cut to its second: a
+    /// thumbnail's time is whole seconds for GLib, while tumbler compares the fraction and would
+    /// open the asset to make another. A user's time stays as it was given.
+    pub(super) fn shown_mtime(&self, node: &AssetNode) -> Option<SystemTime> {
+        let mtime = node.mtime()?;
+        if self.pictures.get().is_none() || node.kept.mtime.is_some() {
+            return Some(mtime);
+        }
+        let since = mtime.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(mtime - Duration::from_nanos(since.subsec_nanos().into()))
     }
 
     /// Offers every file of a directory, once for each listing of it.

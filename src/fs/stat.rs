@@ -173,7 +173,7 @@ impl LibraryFs {
             ino,
             kind: Kind::File,
             size_bytes: node.size_bytes()?,
-            mtime: node.mtime()?,
+            mtime: self.shown_mtime(node)?,
             mode,
             ttl,
         })

@@ -31,6 +31,7 @@ use super::origin::host_of;
 use super::redact;
 use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
+use super::spare::{Opener, opener};
 use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
 use crate::clock::Clock;
 
@@ -60,6 +61,7 @@ pub(super) struct Shared {
     host: String,
     clock: Arc<dyn Clock>,
     calls: reqwest::Client,
+    opener: Opener,
     /// Taken in drop only.
     runtime: Option<Runtime>,
     /// No request starts before this.
@@ -96,17 +98,19 @@ impl ApiClient {
                 .referer(false)
                 .connect_timeout(deadlines.connect)
                 .pool_max_idle_per_host(idle)
-                .build()
-                .map_err(|e| ClientError(root_cause(&e)))
         };
+        let broken = |e: reqwest::Error| ClientError(root_cause(&e));
+        let with_clock = Arc::clone(&clock);
+        let (calls, opener) = opener(with_clock, || client(IDLE_CONNECTIONS)).map_err(broken)?;
         let shared = Shared {
             deadlines,
             token,
-            uploads: client(0)?,
+            uploads: client(0).build().map_err(broken)?,
             host: host_of(&base),
             base,
             clock,
-            calls: client(IDLE_CONNECTIONS)?,
+            calls,
+            opener,
             runtime: Some(runtime),
             pause: Mutex::new(None),
         };
@@ -128,6 +132,15 @@ impl ApiClient {
     /// Host and port, safe to print.
     pub fn host(&self) -> &str {
         &self.shared.host
+    }
+
+    /// Opens connections, so that `count` stand beside the one that the next call uses. Returns at
+    /// once; sends nothing.
+    pub fn connect_ahead(&self, count: usize) {
+        if let Some(runtime) = &self.shared.runtime {
+            let shared = &self.shared;
+            shared.opener.open(count, &shared.base, runtime.handle());
+        }
     }
 
     /// The JSON that a GET answers. An `{"error"}` under a 200 is an error.

@@ -34,7 +34,7 @@ pub const MAX_REDIRECTS: usize = 3;
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 /// Connections kept for the next request: as many as probes use at once. Fewer would be closed and
 /// opened again all the time while a directory of unknown sizes is listed.
-const MAX_IDLE_PER_HOST: usize = 128;
+const MAX_IDLE_PER_HOST: usize = 256;
 /// Shorter than nginx (75 s) and the like keep an idle connection; one that was closed under us is
 /// noticed before it is used, or costs one retry.
 const IDLE_CONNECTION: Duration = Duration::from_secs(55);

@@ -12,9 +12,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, Asked};
-use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
+use super::paging::{Pass, SPARE_AT_FIRST, dedupe, fetch_wave, list_whole};
 use super::wire::{self, Oddities, Told};
-use super::{Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service};
+use super::{
+    Arrived, Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service,
+};
 use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Retrieve LTX Studio assets", useapi.net.
@@ -26,6 +28,9 @@ const PAGE: usize = 50;
 
 /// Pages read at most: 2,000 x 50 = 100,000 assets.
 const MOST_PAGES: usize = 2_000;
+/// Pages read before their assets are counted: a service that puts more on a page than it was asked
+/// for must not fill the memory.
+const PAGES_BETWEEN_CHECKS: usize = 32;
 /// Assets listed at most; more is an error, never a part.
 const MOST_ASSETS: usize = MOST_PAGES * PAGE;
 
@@ -117,13 +122,20 @@ impl LtxProvider {
         }
     }
 
-    fn pass(&self, library: Library) -> Result<Pass, ProviderError> {
-        let mut pages = vec![self.page(library, 1)?];
+    fn pass(&self, library: Library, arrived: &Arrived<'_>) -> Result<Pass, ProviderError> {
+        let told = |number| {
+            let page = self.page(library, number)?;
+            arrived(&page.assets);
+            Ok(page)
+        };
+        self.api.connect_ahead(SPARE_AT_FIRST);
+        let mut pages = vec![told(1)?];
         let promised = promised_pages(&pages[0])?;
         while pages.len() < promised {
             // The first page told how many there are: none of these is asked for in vain.
-            let numbers: Vec<usize> = (pages.len() + 1..=promised).take(WIDEST_WAVE).collect();
-            pages.extend(fetch_wave(&numbers, |number| self.page(library, number))?);
+            let numbers = pages.len() + 1..=promised;
+            let numbers: Vec<usize> = numbers.take(PAGES_BETWEEN_CHECKS).collect();
+            pages.extend(fetch_wave(&numbers, told)?);
             check_size(&pages)?;
         }
         self.read_on(library, &mut pages)?;
@@ -293,10 +305,18 @@ impl Provider for LtxProvider {
     }
 
     fn list(&self, library: Library) -> Result<Vec<Asset>, ProviderError> {
+        self.list_and_tell(library, &|_| ())
+    }
+
+    fn list_and_tell(
+        &self,
+        library: Library,
+        arrived: &Arrived<'_>,
+    ) -> Result<Vec<Asset>, ProviderError> {
         if library.service() != Service::Ltx {
             return Err(ProviderError::Unsupported);
         }
-        list_whole(library, || self.pass(library))
+        list_whole(library, || self.pass(library, arrived))
     }
 
     /// Looks on the page where the asset was last seen, on its neighbours (new assets push it to

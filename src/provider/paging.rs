@@ -1,8 +1,9 @@
 //! Listing page by page while the service changes: pages asked for in parallel, and a listing
 //! that shows a gap made again.
 
-use std::collections::BTreeSet;
-use std::panic;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::{Asset, AssetId, Library, ProviderError};
@@ -12,6 +13,11 @@ const ATTEMPTS: usize = 3;
 
 /// Pages asked for at once, at most: enough to hide round trips, few enough for rate limits.
 pub const WIDEST_WAVE: usize = 8;
+/// Connections opened beside the first page's while nothing is known of the library: what the
+/// waves of two and four need.
+pub const SPARE_AT_FIRST: usize = 3;
+/// Connections opened once a library was seen to have more pages: what the widest wave needs.
+pub const SPARE_FOR_MORE: usize = WIDEST_WAVE - 1;
 
 /// Everything one pass over the pages gave, each asset once.
 pub struct Pass {
@@ -50,33 +56,36 @@ pub fn list_whole(
     unreachable!("the loop ends by its attempts")
 }
 
-/// Fetches `pages` at once and gives them in order, or the first error in that order.
+/// Fetches `pages`, [`WIDEST_WAVE`] at a time, and gives them in order, or the first error in that
+/// order. None is begun after an error.
 pub fn fetch_wave<T: Send>(
     pages: &[usize],
     fetch: impl Fn(usize) -> Result<T, ProviderError> + Sync,
 ) -> Result<Vec<T>, ProviderError> {
-    let fetch = &fetch;
-    let Some((&own, others)) = pages.split_first() else {
-        return Ok(Vec::new());
+    let next = AtomicUsize::new(0);
+    let fetched = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(page) = pages.get(at) else { return };
+            let answer = fetch(*page);
+            if answer.is_err() {
+                next.store(pages.len(), Ordering::Relaxed);
+            }
+            let mut fetched = fetched.lock().unwrap_or_else(|e| e.into_inner());
+            fetched.insert(at, answer);
+        }
     };
     thread::scope(|scope| {
-        let others: Vec<_> = others
-            .iter()
-            .map(|&page| {
-                let named = thread::Builder::new().name("reelfs-page".into());
-                (page, named.spawn_scoped(scope, move || fetch(page)))
-            })
-            .collect();
-        let mut fetched = vec![fetch(own)];
-        for (page, thread) in others {
-            fetched.push(match thread {
-                Ok(thread) => thread.join().unwrap_or_else(|e| panic::resume_unwind(e)),
-                // No more threads to be had: slower, but the same.
-                Err(_) => fetch(page),
-            });
+        for _ in 1..pages.len().min(WIDEST_WAVE) {
+            let named = thread::Builder::new().name("reelfs-page".into());
+            // Where there are no more threads to be had, fewer do the same.
+            let _ = named.spawn_scoped(scope, work);
         }
-        fetched.into_iter().collect()
-    })
+        work();
+    });
+    let fetched = fetched.into_inner().unwrap_or_else(|e| e.into_inner());
+    fetched.into_values().collect()
 }
 
 /// Keeps the first asset of each id.
@@ -148,6 +157,26 @@ mod tests {
             page => Ok(page),
         });
         assert!(failed.is_err());
+    }
+
+    #[test]
+    fn no_page_is_begun_after_an_error_and_no_more_than_a_wave_at_once() {
+        let pages: Vec<usize> = (0..100).collect();
+        let under_way = AtomicUsize::new(0);
+        let begun = AtomicUsize::new(0);
+        let failed = fetch_wave(&pages, |page| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            assert!(under_way.fetch_add(1, Ordering::SeqCst) < WIDEST_WAVE);
+            thread::yield_now();
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            match page {
+                20 => Err(ProviderError::NotFound),
+                page => Ok(page),
+            }
+        });
+        assert!(failed.is_err());
+        let begun = begun.into_inner();
+        assert!(begun < 100, "{begun} begun although page 20 failed");
     }
 
     #[test]

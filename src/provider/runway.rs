@@ -15,7 +15,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, Asked};
-use super::paging::{Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
+use super::paging::{
+    Pass, SPARE_AT_FIRST, SPARE_FOR_MORE, WIDEST_WAVE, dedupe, fetch_wave, list_whole,
+};
 use super::wire::{self, Oddities, Told};
 use super::{
     Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service, Upload,
@@ -204,12 +206,17 @@ impl RunwayProvider {
         Ok(Pass { assets, gap })
     }
 
-    /// Page after page until a short one.
+    /// Page after page until a short one, in waves of one, two, four and eight: what is asked for in
+    /// vain behind the end is less than the library is long. Connections are opened a wave ahead.
     fn pages(&self, library: Library, cut: Cut) -> Result<Vec<Vec<Item>>, ProviderError> {
         let mut pages: Vec<Vec<Item>> = Vec::new();
         let mut width = 1;
+        self.api.connect_ahead(SPARE_AT_FIRST);
         while pages.len() < cut.pages() && pages.iter().all(|page| page.len() >= cut.limit) {
             let numbers: Vec<usize> = (pages.len()..cut.pages()).take(width).collect();
+            if width > 1 {
+                self.api.connect_ahead(SPARE_FOR_MORE);
+            }
             pages.extend(fetch_wave(&numbers, |number| {
                 self.page(library, cut.offset(number), cut.limit)
             })?);

@@ -265,6 +265,21 @@ fn pages_are_asked_for_in_waves_of_one_two_four_and_eight() {
     assert_eq!(server.count(), 15);
 }
 
+/// What the issue of speed asks for: at most six round trips and the connect. Each wave is one,
+/// and connections are opened meanwhile.
+#[test]
+fn a_thousand_assets_take_five_waves() {
+    let waves: Vec<Barrier> = [1, 2, 4, 8, 7].map(Barrier::new).into();
+    let all = numbered(1_000);
+    let server = paged(move |seen| {
+        let page = seen.number("offset").div_ceil(Cut { limit: PAGE }.step());
+        waves[(page + 1).ilog2() as usize].wait();
+        page_of(&all, seen)
+    });
+    assert_eq!(list(&server).unwrap().len(), 1_000);
+    assert_eq!(server.count(), 22);
+}
+
 #[test]
 fn a_service_that_gives_fewer_a_page_than_asked_for_is_listed_whole() {
     for (clamp, count) in [

@@ -1025,7 +1025,7 @@ mod probes {
         }
         assert_eq!(rig.host.hits().len(), 1000);
         let connections = rig.host.connections();
-        assert!(connections <= 256, "{connections}");
+        assert!(connections <= 512, "{connections}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod life;
 mod listing;
 mod metadata;
 mod model;
+mod package;
 mod reading;
 mod status;
 mod thumbnails;

@@ -83,6 +83,74 @@ fn opening_a_directory_gives_every_file_a_thumbnail_and_downloads_none() {
     assert_eq!(mode(path), 0o600);
 }
 
+/// Asks tumbler, as Thunar does, for the thumbnails of the files that stand in `uris`, and waits
+/// until it has finished with them.
+const ASK_TUMBLER: &str = r#"
+name=org.freedesktop.thumbnails.Thumbnailer1
+path=/org/freedesktop/thumbnails/Thumbnailer1
+says() {
+    n=0
+    until grep -q "$1" said; do
+        n=$((n + 1))
+        test $n -lt 1000
+        sleep 0.05
+    done
+}
+# Its signals go to who asked alone; a monitor sees them. It loses its name when it is one.
+dbus-monitor --session "interface='$name'" > said &
+monitor=$!
+says NameLost
+gdbus wait --session --activate $name --timeout 50 $name
+gdbus call --session --dest $name --object-path $path --method $name.Queue \
+    "$(cat uris)" "$(cat types)" normal default 'uint32 0' > asked
+says member=Finished
+kill $monitor
+"#;
+
+#[test]
+fn tumbler_takes_the_thumbnails_for_its_own_and_opens_no_asset() {
+    let studio = Studio::sampled();
+    studio.mount_with(&["--thumbnails"]);
+    let names = ["Fractal, poster frame.png", "Life.gif", "Sunset.jpg"];
+    studio.sh("ls $MNT/runway/image");
+    for name in names {
+        until_valid(&studio, &format!("runway/image/{name}"));
+    }
+    let list = |items: Vec<String>| format!("['{}']", items.join("','"));
+    let uri = |name: &&str| {
+        let path = studio.at("runway/image").join(name);
+        format!("file://{}", path.display()).replace(' ', "%20")
+    };
+    studio.make("uris", list(names.iter().map(uri).collect()).as_bytes());
+    let types = ["image/png", "image/gif", "image/jpeg"].map(str::to_string);
+    studio.make("types", list(types.to_vec()).as_bytes());
+    studio.make("ask", ASK_TUMBLER.as_bytes());
+    studio.sh("dbus-run-session -- sh -e ask");
+    let said = studio.sh("cat said");
+    let signals = said
+        .split("\nsignal ")
+        .filter(|text| text.contains("member=Ready"));
+    let ready: String = signals.collect();
+    for name in names {
+        assert!(ready.contains(&name.replace(' ', "%20")), "{name}: {said}");
+    }
+    assert!(!said.contains("member=Error"), "{said}");
+    assert_eq!(downloads(&studio), [""; 0]);
+}
+
+#[test]
+fn with_thumbnails_a_services_time_is_shown_to_the_second_and_a_users_to_the_nanosecond() {
+    let studio = studio(&[]);
+    let created = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let asset = RunwayAsset::named("a.mp4", small(1)).created_at(created);
+    studio.services.add_runway(asset);
+    let time = |name: &str| studio.sh(&format!("stat -c %.9Y $MNT/runway/video/{name}"));
+    assert_eq!(time("a.mp4"), "1700000000.000000000");
+    studio.sh("echo bytes > b.mp4; touch -d @1600000000.123456789 b.mp4");
+    studio.sh("cp -p b.mp4 $MNT/runway/video/");
+    assert_eq!(time("b.mp4"), "1600000000.123456789");
+}
+
 #[test]
 fn thumbnails_are_made_only_when_asked_for() {
     let studio = Studio::sampled();

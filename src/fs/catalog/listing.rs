@@ -30,25 +30,43 @@ impl Catalog {
         by_age.max(by_pause)
     }
 
-    /// Calls `ready` once the listing of `library` is fresh, or can't be made so.
+    /// Calls `ready` once the listing of `library` is fresh, or can't be made so. A listing that is
+    /// still in use near its end is renewed meanwhile, so that the next reader needn't wait.
     pub fn ensure_listed(&self, library: Library, ready: Ready) {
-        let mut state = self.lock();
-        if library == Library::Runflow || !self.fresh_for(&state, library).is_zero() {
-            drop(state);
+        if library == Library::Runflow {
             return ready(Ok(()));
         }
-        let waiting = state.loading.entry(library).or_default();
-        waiting.push(ready);
-        if waiting.len() > 1 {
-            return;
-        }
+        let mut state = self.lock();
+        let (begins, answered) = if self.fresh_for(&state, library).is_zero() {
+            (state.begin_loading(library, Some(ready)), None)
+        } else {
+            let due = self.is_nearly_due(&state, library);
+            (due && state.begin_loading(library, None), Some(ready))
+        };
         drop(state);
-        self.on_worker(library.service(), move |catalog| catalog.load(library));
+        if let Some(ready) = answered {
+            ready(Ok(()));
+        }
+        if begins {
+            self.on_worker(library.service(), move |catalog| catalog.load(library));
+        }
+    }
+
+    /// In the last quarter of its life, and not while a service that is unwell is left alone.
+    fn is_nearly_due(&self, state: &State, library: Library) -> bool {
+        let now = self.now();
+        let waits = state.not_before.get(&library).is_some_and(|at| now < *at);
+        let listed = state.tree.listed_at(library);
+        let due = listed.is_some_and(|at| now >= at + self.listing_ttl * 3 / 4);
+        due && !waits
     }
 
     fn load(&self, library: Library) {
         let asked_at = self.now();
-        let listed = self.ask(library.service(), |provider| provider.list(library));
+        let arrived = |assets: &[Asset]| self.note_arrival(library, assets);
+        let listed = self.ask(library.service(), |provider| {
+            provider.list_and_tell(library, &arrived)
+        });
         let listed = listed.map(|assets| {
             let remembered = memory::objects(&self.store, &assets);
             (assets, remembered)
@@ -70,8 +88,10 @@ impl Catalog {
                 Changes::default(),
             ),
         };
+        let begins = state.end_early(library);
         let waiting = state.loading.remove(&library).unwrap_or_default();
         drop(state);
+        self.begin_storing(begins);
         self.announce(library, changes);
         for ready in waiting {
             ready(answer.clone());
@@ -110,6 +130,13 @@ impl Catalog {
 }
 
 impl State {
+    /// Notes that `ready` waits for a listing; whether nobody has begun with it yet.
+    fn begin_loading(&mut self, library: Library, ready: Option<Ready>) -> bool {
+        let begins = !self.loading.contains_key(&library);
+        self.loading.entry(library).or_default().extend(ready);
+        begins
+    }
+
     fn take_listing(
         &mut self,
         library: Library,

@@ -67,13 +67,14 @@ impl UrlSource for Catalog {
     fn url(&self, key: &AssetKey, rejected: Option<SignedUrl>, done: UrlDone) {
         let mut state = self.lock();
         let node = state.tree.ino_of(key).and_then(|ino| state.tree.asset(ino));
-        let Some(node) = node else {
+        let listed = node.map(|node| &node.asset);
+        let early = || state.early.get(key).map(|early| &early.asset);
+        let Some(asset) = listed.or_else(early) else {
             drop(state);
             return done(Err(ProviderError::NotFound));
         };
         let now = self.clock.now();
-        let usable = node
-            .asset
+        let usable = asset
             .url
             .as_ref()
             .filter(|url| !url.expired(now, URL_MARGIN) && rejected.as_ref() != Some(*url));
@@ -81,7 +82,7 @@ impl UrlSource for Catalog {
             drop(state);
             return done(Ok(url));
         }
-        let asset = node.asset.clone();
+        let asset = asset.clone();
         let waiting = state.renewing.entry(key.clone()).or_default();
         waiting.push(done);
         if waiting.len() > 1 {

@@ -57,6 +57,31 @@ fn a_directory_is_listed_again_once_its_listing_is_old() {
 }
 
 #[test]
+fn a_listing_in_use_is_renewed_before_it_ends_and_nobody_waits_for_that() {
+    let world = World::new();
+    world.add("a.mp4", text("a"));
+    world.ls(VIDEO).unwrap();
+    world.advance_s(22);
+    world.ls(VIDEO).unwrap();
+    assert_eq!(
+        world.listings_asked(VIDEO),
+        1,
+        "not before its last quarter"
+    );
+    world.advance_s(1);
+    world.add("b.mp4", text("b"));
+    assert_eq!(world.ls(VIDEO).unwrap(), ["a.mp4"]);
+    until("the new listing stands", || {
+        world.catalog().lock().tree.entries(VIDEO).len() == 2
+    });
+    // The old one would have ended by now.
+    world.advance_s(15);
+    world.fault(HostKind::Useapi, Effect::Silent);
+    assert_eq!(world.ls(VIDEO).unwrap(), ["a.mp4", "b.mp4"]);
+    assert_eq!(world.listings_asked(VIDEO), 2);
+}
+
+#[test]
 fn the_kernel_may_believe_attributes_as_long_as_the_listing_they_come_from() {
     let world = World::new();
     world.add("a.mp4", text("a"));

@@ -1,5 +1,7 @@
 //! Sizes and times that the API does not give: learnt from the asset host, many at a time, kept.
 
+use std::time::Duration;
+
 use super::world::*;
 use crate::emulator::{Effect, Fault, HostKind, LtxAsset};
 use crate::fs::{FsError, Library};
@@ -7,7 +9,10 @@ use crate::fs::{FsError, Library};
 const IMAGES: Library = Library::LtxImages;
 
 fn with_images(count: usize) -> (World, Vec<String>) {
-    let world = World::new();
+    let world = World::with(Settings {
+        total: Duration::from_secs(30),
+        ..Settings::default()
+    });
     let add = |n: usize| {
         let content = text(&"x".repeat(n + 1));
         world.emulator.add_ltx(LtxAsset::new("image/png", content))
@@ -17,9 +22,52 @@ fn with_images(count: usize) -> (World, Vec<String>) {
 }
 
 #[test]
-fn a_plain_listing_learns_nothing() {
-    let (world, names) = with_images(20);
+fn a_directory_that_is_read_learns_its_sizes_while_its_pages_come() {
+    let (world, names) = with_images(120);
+    // It is asked for again and again until it comes.
+    let last_page = Fault::at(HostKind::Useapi).path("page=3");
+    world
+        .emulator
+        .add_fault(last_page.does(Effect::status(503)));
+    let (fh, listed) = world.start_ls(IMAGES);
+    until("the sizes of two pages are asked for", || {
+        world.asset_requests() == 100
+    });
+    assert!(listed.is_waiting(), "nothing is shown before all is there");
+    world.emulator.clear_faults();
+    let entries = listed.wait().unwrap();
+    assert_eq!(entries.len(), 2 + names.len());
+    world.releasedir(fh);
+    until("all sizes are known", || {
+        world.known_attrs(&entries).iter().all(Option::is_some)
+    });
+    for (n, name) in names.iter().enumerate() {
+        let found = world.lookup_now(IMAGES, name).unwrap();
+        assert_eq!(found.size_bytes, n as u64 + 1);
+    }
+    assert_eq!(world.asset_requests(), 120, "each once");
+}
+
+#[test]
+fn what_was_learnt_for_a_listing_that_failed_is_not_shown() {
+    let (world, names) = with_images(120);
+    let last_page = Fault::at(HostKind::Useapi).path("page=3");
+    world
+        .emulator
+        .add_fault(last_page.does(Effect::status(400)));
+    assert!(world.ls(IMAGES).is_err());
+    assert!(world.catalog().lock().tree.entries(IMAGES).is_empty());
+    world.emulator.clear_faults();
     assert_eq!(world.ls(IMAGES).unwrap().len(), names.len());
+    let found = world.lookup_now(IMAGES, &names[7]).unwrap();
+    assert_eq!(found.size_bytes, 8);
+}
+
+#[test]
+fn a_library_whose_api_tells_sizes_asks_no_host_when_it_is_read() {
+    let world = World::new();
+    world.add("a.mp4", text("asset"));
+    assert_eq!(world.ls(VIDEO).unwrap().len(), 1);
     assert_eq!(world.asset_requests(), 0);
 }
 
