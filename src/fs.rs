@@ -122,6 +122,8 @@ pub struct LibraryFs {
     overlays: Mutex<HashMap<u64, Arc<StagedFile>>>,
     read_directories: Mutex<HashMap<Library, Instant>>,
     follows: Mutex<HashMap<Library, follow::Follow>>,
+    /// For which listing connections were last made.
+    prepared: Mutex<HashMap<Library, Option<Instant>>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
     /// Whom directories that are read are offered to.
@@ -155,6 +157,7 @@ impl LibraryFs {
             overlays: Mutex::new(HashMap::new()),
             read_directories: Mutex::new(HashMap::new()),
             follows: Mutex::new(HashMap::new()),
+            prepared: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
             pictures: OnceLock::new(),
         });

@@ -186,6 +186,17 @@ impl Bench {
         closed
     }
 
+    pub fn rename(&self, library: Library, from: &str, to: &str) -> Result<(), FsError> {
+        let parent = inode::of_library(library);
+        let (from, to) = ((parent, OsStr::new(from)), (parent, OsStr::new(to)));
+        now(|done| self.fs.rename(from, to, true, done))
+    }
+
+    pub fn unlink(&self, library: Library, name: &str) -> Result<(), FsError> {
+        let parent = inode::of_library(library);
+        now(|done| self.fs.unlink(parent, OsStr::new(name), done))
+    }
+
     /// Ends the mount and waits until nothing holds it any more.
     pub fn end(self) {
         let fs = Arc::downgrade(&self.fs);

@@ -14,5 +14,6 @@ mod cell;
 mod doors;
 mod expected;
 mod kinds;
+mod kth;
 mod logged;
 mod matrix;

@@ -9,6 +9,7 @@ mod support;
 
 mod calls;
 mod conventions;
+mod hang;
 mod life;
 mod listing;
 mod metadata;
