@@ -66,7 +66,7 @@ pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
 use status::About;
-pub use write::{Closer, OpenMode};
+pub use write::{Closer, OpenMode, WrittenBy};
 
 /// Called once with an operation's outcome.
 pub type Done<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use early::Early;
 pub use early::Learner;
 
+use super::Done;
 use super::error::FsError;
 use super::kernel::{Forget, KernelCache};
 use super::memory;
@@ -224,6 +225,19 @@ impl Catalog {
         if let Some(kernel) = self.kernel.get() {
             kernel.forget(what);
         }
+    }
+
+    /// An answer that is given once the kernel forgot what it was told to forget until then: whoever
+    /// asks for a name next must get the new version. See [`super::kernel::KernelCache::after`].
+    pub fn after_told<T: Send + 'static>(self: &Arc<Self>, done: Done<T>) -> Done<T> {
+        let catalog = Arc::clone(self);
+        Box::new(move |outcome| {
+            let answer: Box<dyn FnOnce() + Send> = Box::new(move || done(outcome));
+            match catalog.kernel.get() {
+                Some(kernel) => kernel.after(answer),
+                None => answer(),
+            }
+        })
     }
 
     /// Tells the kernel of `changes`.

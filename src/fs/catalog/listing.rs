@@ -63,7 +63,7 @@ impl Catalog {
     }
 
     fn load(&self, library: Library) {
-        self.lock().distrusted.remove(&library);
+        let was_distrusted = self.lock().distrusted.remove(&library);
         let asked_at = self.now();
         let arrived = |assets: &[Asset]| self.note_arrival(library, assets);
         let listed = self.ask(library.service(), |provider| {
@@ -91,6 +91,10 @@ impl Catalog {
                 Changes::default(),
             ),
         };
+        if was_distrusted && !is_new {
+            // A refresh that failed made it no newer.
+            state.distrusted.insert(library);
+        }
         // Distrusted while the service answered: this may be older than what is asked for.
         let again = is_new && state.distrusted.contains(&library);
         let waiting = match again {
@@ -116,8 +120,6 @@ impl Catalog {
         library: Library,
         error: FsError,
     ) -> Result<(), FsError> {
-        // It is as old as before, also where it was a refresh that failed.
-        state.distrusted.insert(library);
         let now = self.now();
         let listed_at = state.tree.listed_at(library);
         let usable = listed_at.is_some_and(|at| now < at + MAX_STALE) && error.is_transient();
