@@ -7,6 +7,7 @@ pub mod api;
 pub mod asset;
 mod connect;
 pub mod expiry;
+pub mod glance;
 mod json;
 pub mod message;
 pub mod origin;

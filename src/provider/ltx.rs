@@ -20,7 +20,7 @@ use super::{
 use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Retrieve LTX Studio assets", useapi.net.
-const ASSETS: &str = "v1/ltxstudio/assets/";
+pub(super) const ASSETS: &str = "v1/ltxstudio/assets/";
 
 /// Assets asked for a page. The page names no largest `limit`; a service that gives fewer says so
 /// in its own count of pages, which is what counts here.

@@ -13,7 +13,7 @@ use super::{Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, Provid
 use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Get asset", api.runflow.io.
-const ASSETS: &str = "v1/assets/";
+pub(super) const ASSETS: &str = "v1/assets/";
 
 /// See the module's head.
 pub struct RunflowProvider {

@@ -25,7 +25,7 @@ use super::{
 use crate::http::{ApiClient, ApiRequest, ApiUpload, SignedUrl, TransportError};
 
 /// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
-const ASSETS: &str = "v1/runwayml/assets/";
+pub(super) const ASSETS: &str = "v1/runwayml/assets/";
 
 /// The page's largest `limit`.
 const PAGE: usize = 50;
