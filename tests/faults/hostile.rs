@@ -324,8 +324,8 @@ fn endless(page: impl Fn(usize) -> String + Send + Sync + 'static) -> (String, A
             let (page, count) = (Arc::clone(&page), Arc::clone(&count));
             thread::spawn(move || {
                 let mut answers = stream.try_clone().unwrap();
-                let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-                while let Some(line) = lines.next() {
+                let lines = BufReader::new(stream).lines().map_while(Result::ok);
+                for line in lines {
                     if !line.is_empty() {
                         continue;
                     }
