@@ -303,6 +303,7 @@ impl Engine {
             let Some(stream) = state.remove_stream(id, shelf) else {
                 return;
             };
+            log::trace!("{}: stream {id} ended", file.key.id);
             state.answer_complete(shelf, &mut out);
             match &result {
                 Ok(()) => {}
