@@ -27,6 +27,7 @@ mod lookup;
 mod memory;
 mod pictures;
 mod read;
+pub mod refresh;
 mod revision;
 mod settle;
 mod stat;
@@ -34,7 +35,7 @@ pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
-mod xattr;
+pub mod xattr;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
 use status::About;
-pub use write::{Closer, OpenMode};
+pub use write::{Closer, OpenMode, WrittenBy};
 
 /// Called once with an operation's outcome.
 pub type Done<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use reelfs::clock::SystemClock;
 use reelfs::emulator::{Content, Emulator};
 use reelfs::fs::status::About;
-use reelfs::fs::{Attr, Catalog, Closer, Done, FsError, LibraryFs, OpenMode, Options, UploadRelay};
+use reelfs::fs::{
+    Attr, Catalog, Closer, Done, FsError, LibraryFs, OpenMode, Options, UploadRelay, WrittenBy,
+};
 use reelfs::health::Health;
 use reelfs::http::{ApiClient, ApiToken, Deadlines};
 use reelfs::provider::Library;
@@ -172,7 +174,8 @@ impl Bench {
             }
             Err(error) => return Err(error),
         };
-        let written = now(|done| self.fs.write(opened.fh, 0, bytes, done));
+        let by = WrittenBy::Descriptor;
+        let written = now(|done| self.fs.write(opened.fh, 0, bytes, by, done));
         let closer = Closer {
             process: WRITER,
             killed: false,
