@@ -27,6 +27,7 @@ mod lookup;
 mod memory;
 mod pictures;
 mod read;
+pub mod refresh;
 mod revision;
 mod settle;
 mod stat;
@@ -34,7 +35,7 @@ pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
-mod xattr;
+pub mod xattr;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub use read::Opened;
 use revision::Revisions;
 pub use settle::UploadRelay;
 use status::About;
-pub use write::{Closer, OpenMode};
+pub use write::{Closer, OpenMode, WrittenBy};
 
 /// Called once with an operation's outcome.
 pub type Done<T> = Box<dyn FnOnce(Result<T, FsError>) + Send>;
@@ -122,6 +123,8 @@ pub struct LibraryFs {
     overlays: Mutex<HashMap<u64, Arc<StagedFile>>>,
     read_directories: Mutex<HashMap<Library, Instant>>,
     follows: Mutex<HashMap<Library, follow::Follow>>,
+    /// For which listing connections were last made.
+    prepared: Mutex<HashMap<Library, Option<Instant>>>,
     /// Who waits for a while for the upload of a staged file, by its id.
     watched: Mutex<HashMap<Uuid, SyncSender<Result<(), FsError>>>>,
     /// Whom directories that are read are offered to.
@@ -155,6 +158,7 @@ impl LibraryFs {
             overlays: Mutex::new(HashMap::new()),
             read_directories: Mutex::new(HashMap::new()),
             follows: Mutex::new(HashMap::new()),
+            prepared: Mutex::new(HashMap::new()),
             watched: Mutex::new(HashMap::new()),
             pictures: OnceLock::new(),
         });

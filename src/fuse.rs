@@ -21,7 +21,9 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr};
+use crate::fs::refresh::REFRESH;
+use crate::fs::xattr::is_order;
+use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr, WrittenBy};
 use errno::errno;
 pub use notify::KernelNotifier;
 use parking::ParkingLot;
@@ -86,10 +88,11 @@ impl Filesystem for FuseAdapter {
         self.fs.forget(ino.0, nlookup);
     }
 
-    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let answer = answer_attr(reply, self.owner);
         self.lot.run(req.pid(), answer, |done| {
-            self.fs.getattr_for(ino.0, || thread_group(req), done);
+            let fh = fh.map(|fh| fh.0);
+            self.fs.getattr_for(ino.0, fh, || thread_group(req), done);
         });
     }
 
@@ -285,7 +288,7 @@ impl Filesystem for FuseAdapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -294,8 +297,12 @@ impl Filesystem for FuseAdapter {
             Ok(count) => reply.written(count),
             Err(error) => reply.error(errno(&error)),
         };
+        let by = match write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            true => WrittenBy::Pages,
+            false => WrittenBy::Descriptor,
+        };
         self.lot.run(req.pid(), answer, |done| {
-            self.fs.write(fh.0, offset, data, done);
+            self.fs.write(fh.0, offset, data, by, done);
         });
     }
 
@@ -447,7 +454,7 @@ impl Filesystem for FuseAdapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -455,6 +462,9 @@ impl Filesystem for FuseAdapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if is_order(name, value) && !self.owner.is(req.uid()) {
+            return reply.error(Errno::EPERM);
+        }
         answer(reply)(self.fs.setxattr(ino.0, name, value));
     }
 
@@ -462,7 +472,10 @@ impl Filesystem for FuseAdapter {
         answer(reply)(self.fs.removexattr(ino.0, name));
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if name == REFRESH && !self.owner.is(req.uid()) {
+            return reply.error(Errno::EPERM);
+        }
         answer_xattr(reply, size, self.fs.getxattr(ino.0, name));
     }
 

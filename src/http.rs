@@ -1,9 +1,11 @@
 //! The web, as far as reelfs speaks it. Two clients: [`ApiClient`] (blocking: a few JSON calls
 //! with the token, and uploads) and [`AssetClient`] (async: thousands of waiting range requests
-//! without the token), with [`PreviewClient`] as a blocking face for small pictures. Retry and error policy is shared and pure (`retry`).
+//! without the token, on connections that may be opened ahead), with [`PreviewClient`] as a blocking
+//! face for small pictures. Retry and error policy is shared and pure (`retry`).
 
 pub mod api;
 pub mod asset;
+mod connect;
 pub mod expiry;
 mod json;
 pub mod message;

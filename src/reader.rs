@@ -10,9 +10,10 @@
 //! - Nothing here blocks its caller. Every callback is called exactly once, with no lock held, by
 //!   the time [`Deadlines::total`] passed without a byte of progress, and also when the reader is
 //!   dropped (`unmounted`).
-//! - Memory: the cache with all buffers in flight and all reads that wait stays within
-//!   [`ReaderConfig::cache_bytes`] (or what a few reads need where that is tiny); more reads than
-//!   fit wait their turn.
+//! - Memory: the cache with all buffers in flight, those of the connections included, and all reads
+//!   that wait stays within [`ReaderConfig::cache_bytes`] (or what a few reads need where that is
+//!   tiny); more reads than fit wait their turn. Answers on their way to their readers come on top.
+//! - [`AssetReader::prepare`] opens connections and asks for nothing.
 //!
 //! # How
 //! A *stream* is one ranged GET, resumed where it broke, that fills block after block. A *window*
@@ -24,11 +25,13 @@
 //! silent must not starve the others, and to cancel is to drop a future.
 //!
 //! # Lock order
-//! A file's state → (budget | cache | lane), of which no two are held together; the list of files
-//! and the probes under way are locked alone. Callbacks happen with none held. No lock is held across I/O; the longest work under a file's lock
-//! is copying one chunk, or what is buffered of one block.
+//! A file's state → (budget | cache | lane), of which no two are held together → the spare blocks
+//! ([`buffer`]) and the connections that stand ready; the list of files and the probes under way are
+//! locked alone. Callbacks happen with none held. No lock is held across I/O; the longest work under a
+//! file's lock is copying one chunk, or what is buffered of one block.
 
 mod backoff;
+mod buffer;
 mod engine;
 mod fetch;
 mod lane;
@@ -167,6 +170,11 @@ pub struct ReaderStats {
     /// Body bytes that asset hosts sent.
     pub fetched_bytes: u64,
     pub active_streams: u64,
+    /// To asset hosts, whatever they do; also those that are being opened.
+    pub connections: u64,
+    /// Memory of whole blocks and of blocks and answers that are being filled, also of those that
+    /// the cache gave up while an answer was still on its way.
+    pub held_bytes: u64,
 }
 
 /// One revision of one asset, with what is known and under way for it.
@@ -213,6 +221,8 @@ struct Owner {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
+/// What one video needs at its first touch (head, end) and two more.
+const LIKELY_CONNECTIONS: usize = 4;
 /// Threads that copy and answer; waiting costs none.
 const FETCH_THREADS: usize = 2;
 
@@ -283,6 +293,12 @@ impl AssetReader {
     pub fn prefetch(&self, file: &Arc<RemoteFile>, range: ByteRange) -> Prefetch {
         let range = range.clamp_to(file.size_bytes);
         self.owner.engine.prefetch(file, range)
+    }
+
+    /// Files at the host of `url` are likely to be read soon: a few connections to it are opened,
+    /// where there are none, and closed if nobody needs them. Nothing is asked of the host.
+    pub fn prepare(&self, url: &SignedUrl) {
+        self.owner.engine.prepare(url, LIKELY_CONNECTIONS);
     }
 
     /// The memory that blocks may take.

@@ -359,6 +359,8 @@ fn prose_is_plain() {
     }
     for name in [
         "README.md",
+        "docs/COOKBOOK.md",
+        "docs/TROUBLESHOOTING.md",
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
         "docs/SEMANTICS.md",

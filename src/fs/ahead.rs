@@ -16,6 +16,9 @@ use crate::range::ByteRange;
 use crate::reader::Prefetch;
 use crate::tree::Node;
 
+/// Entries that are looked at for one with a URL; most often the first has one.
+const ENTRIES_WITH_URL: usize = 16;
+
 /// How much of an open file was read, and what is to be fetched at the first touch of its head.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -68,6 +71,26 @@ impl LibraryFs {
                 Prefetch::Refused => return,
                 Prefetch::Taken => self.planned(library, ino),
             }
+        }
+    }
+
+    /// A directory was listed: its files may be opened next, so their host's connections are made.
+    /// Once for each listing that the service gave, or a file manager that looks again and again
+    /// would keep them open for ever.
+    pub(super) fn prepare_connections(&self, library: Library) {
+        let url = {
+            let state = self.catalog.lock();
+            let listed_at = state.tree.listed_at(library);
+            if lock(&self.prepared).insert(library, listed_at) == Some(listed_at) {
+                return;
+            }
+            let entries = state.tree.entries(library);
+            let some = entries.iter().take(ENTRIES_WITH_URL);
+            let mut urls = some.filter_map(|entry| state.tree.asset(entry.ino)?.asset.url.clone());
+            urls.next()
+        };
+        if let Some(url) = url {
+            self.reader.prepare(&url);
         }
     }
 

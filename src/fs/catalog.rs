@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use early::Early;
 pub use early::Learner;
 
+use super::Done;
 use super::error::FsError;
 use super::kernel::{Forget, KernelCache};
 use super::memory;
@@ -71,6 +72,8 @@ pub struct State {
     renewing: HashMap<AssetKey, Vec<UrlDone>>,
     not_before: HashMap<Library, Instant>,
     complained: HashMap<Library, String>,
+    /// Whose listing counts as old, whatever its age, until it is made anew.
+    distrusted: HashSet<Library>,
 }
 
 impl Catalog {
@@ -93,6 +96,7 @@ impl Catalog {
             renewing: HashMap::new(),
             not_before: HashMap::new(),
             complained: HashMap::new(),
+            distrusted: HashSet::new(),
         };
         let behind = |provider: Arc<dyn Provider>| {
             let workers = Workers::new(provider.service().name(), CALLS_PER_SERVICE);
@@ -221,6 +225,19 @@ impl Catalog {
         if let Some(kernel) = self.kernel.get() {
             kernel.forget(what);
         }
+    }
+
+    /// An answer that is given once the kernel forgot what it was told to forget until then: whoever
+    /// asks for a name next must get the new version. See [`super::kernel::KernelCache::after`].
+    pub fn after_told<T: Send + 'static>(self: &Arc<Self>, done: Done<T>) -> Done<T> {
+        let catalog = Arc::clone(self);
+        Box::new(move |outcome| {
+            let answer: Box<dyn FnOnce() + Send> = Box::new(move || done(outcome));
+            match catalog.kernel.get() {
+                Some(kernel) => kernel.after(answer),
+                None => answer(),
+            }
+        })
     }
 
     /// Tells the kernel of `changes`.

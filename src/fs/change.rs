@@ -159,7 +159,7 @@ impl LibraryFs {
                         size_bytes,
                         Box::new(move |resized| {
                             closing.release(opened.fh);
-                            ready(resized);
+                            closing.catalog.after_told(ready)(resized);
                         }),
                     );
                 }

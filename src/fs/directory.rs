@@ -56,6 +56,7 @@ impl LibraryFs {
             library,
             Box::new(move |listed| {
                 done(listed.map(|()| {
+                    fs.prepare_connections(library);
                     let entries = fs.library_entries(library);
                     *lock(&handle.snapshot) = Some(Arc::clone(&entries));
                     entries

@@ -14,4 +14,8 @@ pub enum Forget {
 pub trait KernelCache: Send + Sync {
     /// Makes the kernel forget, in order, on another thread.
     fn forget(&self, what: Vec<Forget>);
+
+    /// Calls `then`, on that thread, once all that was to be forgotten so far is forgotten. That
+    /// waits for whoever holds a directory's lock, so only for what holds none.
+    fn after(&self, then: Box<dyn FnOnce() + Send>);
 }

@@ -7,12 +7,17 @@ use std::sync::Arc;
 use super::{Attr, Done, FsError, LibraryFs, Place, control};
 use crate::provider::{AssetId, Library, Service, media_type};
 use crate::reader::AssetKey;
-use crate::tree::{Node, name};
+use crate::tree::Node;
+use crate::tree::name::{self, MAX_NAME_BYTES};
 
 impl LibraryFs {
     /// The file or directory called `name` in `parent`. Counted for [`Self::forget`] once it is
     /// handed to the kernel: see [`Self::remember`].
     pub fn lookup(self: &Arc<Self>, parent: u64, name: &OsStr, done: Done<Attr>) {
+        // The kernel hands on up to 1,024 bytes.
+        if name.len() > MAX_NAME_BYTES {
+            return done(Err(FsError::NameTooLong));
+        }
         let Some(name) = name.to_str() else {
             return done(Err(FsError::NotFound));
         };

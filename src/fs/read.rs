@@ -66,7 +66,12 @@ impl LibraryFs {
     fn open_file(self: &Arc<Self>, ino: u64, done: Done<Opened>) {
         if let Some(bytes) = self.local_bytes(ino) {
             let fh = self.files.insert(FileHandle::Local(bytes));
-            return done(Ok(Opened::for_reading(fh, true)));
+            // What is written by another number never reaches the pages of this one.
+            let direct_io = self.is_written_elsewhere(ino);
+            return done(Ok(Opened {
+                direct_io,
+                ..Opened::for_reading(fh, !direct_io)
+            }));
         }
         let Some((key, claim)) = self.claim(ino) else {
             let fs = Arc::clone(self);

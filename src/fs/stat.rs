@@ -30,12 +30,23 @@ impl LibraryFs {
         }
     }
 
-    /// As [`Self::getattr`], for the process `asker`. While an asset is written over, whoever writes
-    /// sees what is written, and everybody else the asset: a reader that took the new size for the
-    /// old one's would end early.
-    pub fn getattr_for(self: &Arc<Self>, ino: u64, asker: impl FnOnce() -> u32, done: Done<Attr>) {
+    /// As [`Self::getattr`], by the handle `fh` or, without one, for the process `asker`. While an
+    /// asset is written over, whoever writes sees what is written, and everybody else the asset: a
+    /// reader that took the new size for the old one's would end early.
+    pub fn getattr_for(
+        self: &Arc<Self>,
+        ino: u64,
+        fh: Option<u64>,
+        asker: impl FnOnce() -> u32,
+        done: Done<Attr>,
+    ) {
+        let by_handle = fh.and_then(|fh| self.files.get(fh));
+        let writes = || match by_handle {
+            Some(handle) => handle.writing().is_some(),
+            None => self.is_writer(ino, asker()),
+        };
         match self.place(ino) {
-            Some(Place::File) if self.is_written_over(ino) && !self.is_writer(ino, asker()) => {
+            Some(Place::File) if self.is_written_over(ino) && !writes() => {
                 self.file_attr_or_learn(ino, done);
             }
             _ => self.getattr(ino, done),
@@ -125,7 +136,12 @@ impl LibraryFs {
             return self.asset_attr(ino, node, ttl);
         }
         drop(state);
-        staged_attr(ino, &*self.staged_file(ino)?, OWN_TTL)
+        // The kernel sees no write by the older asset's number as a change of this one.
+        let ttl = match self.is_written_elsewhere(ino) {
+            true => Duration::ZERO,
+            false => OWN_TTL,
+        };
+        staged_attr(ino, &*self.staged_file(ino)?, ttl)
     }
 
     /// What is written over an asset, under the asset's number.
@@ -136,6 +152,12 @@ impl LibraryFs {
 
     fn is_written_over(&self, ino: u64) -> bool {
         lock(&self.overlays).contains_key(&ino)
+    }
+
+    /// Whether a staged file is a new version that is written by its older asset's number.
+    pub(super) fn is_written_elsewhere(&self, ino: u64) -> bool {
+        let overlays = lock(&self.overlays);
+        overlays.values().any(|version| version.ino() == ino)
     }
 
     /// `fresh` is how long the listing of the asset's directory may be believed.

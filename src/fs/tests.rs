@@ -1,6 +1,9 @@
 //! The file system without a kernel: the real catalog, reader, uploads, store and providers over
 //! the emulator. `world` is the vocabulary; each other file holds the behaviours of one subject.
 
+#[path = "../../tests/support/cases.rs"]
+mod cases;
+
 mod ahead;
 mod changing;
 mod listings;

@@ -66,7 +66,22 @@ pub(super) enum Target {
     Closed,
 }
 
+/// What sends the bytes of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrittenBy {
+    /// A program, by its descriptor.
+    Descriptor,
+    /// The kernel, from pages that a program changed by mapping the file. It takes any handle that
+    /// it has: also one that appends, which these bytes do not.
+    Pages,
+}
+
 impl WriteHandle {
+    /// The offset of a write, or `None` for the end of the file.
+    fn place(&self, offset: u64, by: WrittenBy) -> Option<u64> {
+        (!self.append || by == WrittenBy::Pages).then_some(offset)
+    }
+
     pub(super) fn target(&self) -> Target {
         lock(&self.target).clone()
     }
@@ -184,8 +199,16 @@ impl LibraryFs {
         );
     }
 
-    /// Writes all of `data`, at `offset` or, for an appending handle, at the end.
-    pub fn write(self: &Arc<Self>, fh: u64, offset: u64, data: &[u8], done: Done<u32>) {
+    /// Writes all of `data`, at `offset` or, for an appending handle, at the end. `by` says whether
+    /// the handle counts.
+    pub fn write(
+        self: &Arc<Self>,
+        fh: u64,
+        offset: u64,
+        data: &[u8],
+        by: WrittenBy,
+        done: Done<u32>,
+    ) {
         let Some(handle) = self.files.get(fh) else {
             return done(Err(FsError::BadHandle));
         };
@@ -193,7 +216,7 @@ impl LibraryFs {
             return done(Err(FsError::BadHandle));
         };
         if let Some(file) = writing.to_change() {
-            return done(put(&file, writing.append, offset, data));
+            return done(put(&file, writing.place(offset, by), data));
         }
         let data = Bytes::copy_from_slice(data);
         let writer = Arc::clone(&handle);
@@ -204,7 +227,7 @@ impl LibraryFs {
                 done(copied.and_then(|()| {
                     let writing = writer.writing().ok_or(FsError::BadHandle)?;
                     let file = writing.staged().ok_or(FsError::BadHandle)?;
-                    put(&file, writing.append, offset, &data)
+                    put(&file, writing.place(offset, by), &data)
                 }));
             }),
         );
@@ -232,7 +255,10 @@ impl LibraryFs {
             );
             return done(Ok(()));
         }
-        self.submit(&file, done);
+        match file.ino() == writing.ino {
+            true => self.submit(&file, done),
+            false => self.submit(&file, self.catalog.after_told(done)),
+        }
     }
 
     /// The last descriptor of a handle is closed.
@@ -400,9 +426,10 @@ impl LibraryFs {
     }
 
     fn open_staged(&self, ino: u64, file: Arc<StagedFile>, how: OpenMode) -> Opened {
+        let direct_io = self.is_written_elsewhere(ino);
         Opened {
-            direct_io: false,
-            keep_cache: true,
+            direct_io,
+            keep_cache: !direct_io,
             ..self.open_over(ino, Target::Staged(file), how)
         }
     }
@@ -453,8 +480,8 @@ impl LibraryFs {
     }
 }
 
-fn put(file: &StagedFile, append: bool, offset: u64, data: &[u8]) -> Result<u32, FsError> {
-    let offset = if append { file.size_bytes()? } else { offset };
+fn put(file: &StagedFile, offset: Option<u64>, data: &[u8]) -> Result<u32, FsError> {
+    let offset = offset.map_or_else(|| file.size_bytes(), Ok)?;
     file.write_at(data, offset)?;
     u32::try_from(data.len()).map_err(|_| FsError::Invalid("the write is too long"))
 }

@@ -4,9 +4,10 @@ use fuser::{InitFlags, KernelConfig};
 
 /// The kernel's largest request: 256 pages of 4 KiB. It bounds reads too.
 const MAX_REQUEST_BYTES: u32 = 256 * 4096;
-/// Requests that the kernel lets wait at once before it makes readers queue: at least 12 are
-/// needed to keep parallel readers busy, more than 64 gained nothing.
-const MAX_BACKGROUND: u16 = 64;
+/// Requests for pages that the kernel lets wait at once before it makes readers queue, those of other
+/// services included: 64 are enough for speed, but then 64 readers of a silent host would hold up all
+/// others. What waits costs a parked reply, the kernel's pages, and memory that the reader bounds.
+const MAX_BACKGROUND: u16 = 4096;
 
 /// Capabilities worth having, each where the kernel knows it.
 const CAPABILITIES: [InitFlags; 6] = [

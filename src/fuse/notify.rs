@@ -3,7 +3,7 @@
 //! thread that answers.
 
 use std::ffi::OsStr;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SendError, Sender};
 use std::thread;
 
 use fuser::{INodeNo, Notifier};
@@ -12,18 +12,26 @@ use crate::fs::kernel::{Forget, KernelCache};
 
 /// See the module's head. Its thread ends with it.
 pub struct KernelNotifier {
-    orders: Sender<Vec<Forget>>,
+    orders: Sender<Order>,
+}
+
+enum Order {
+    Forget(Vec<Forget>),
+    Then(Box<dyn FnOnce() + Send>),
 }
 
 impl KernelNotifier {
     /// Starts the thread that tells the kernel; it ends with the notifier.
     pub fn start(notifier: Notifier) -> std::io::Result<Self> {
-        let (orders, queue) = mpsc::channel::<Vec<Forget>>();
+        let (orders, queue) = mpsc::channel();
         thread::Builder::new()
             .name("notify".to_string())
             .spawn(move || {
-                for item in queue.iter().flatten() {
-                    tell(&notifier, &item);
+                for order in queue {
+                    match order {
+                        Order::Forget(items) => items.iter().for_each(|item| tell(&notifier, item)),
+                        Order::Then(then) => then(),
+                    }
                 }
             })?;
         Ok(Self { orders })
@@ -33,7 +41,13 @@ impl KernelNotifier {
 impl KernelCache for KernelNotifier {
     fn forget(&self, what: Vec<Forget>) {
         // The thread is gone only when the mount is.
-        let _ = self.orders.send(what);
+        let _ = self.orders.send(Order::Forget(what));
+    }
+
+    fn after(&self, then: Box<dyn FnOnce() + Send>) {
+        if let Err(SendError(Order::Then(then))) = self.orders.send(Order::Then(then)) {
+            then();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory,
@@ -34,6 +34,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether `uid` may give orders to the mount: the owner as shown, who serves it, and root.
+    pub(super) fn is(&self, uid: u32) -> bool {
+        uid == self.uid || uid == 0 || uid == rustix::process::geteuid().as_raw()
+    }
+
     fn permissions(&self, attr: &Attr) -> u16 {
         let umask = self.umask.filter(|_| !is_control(attr.ino));
         match (umask, attr.kind) {
@@ -127,8 +132,17 @@ pub(super) fn answer_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, 
 /// A time as the user gave it.
 pub(super) fn moment(time: TimeOrNow) -> SystemTime {
     match time {
-        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::SpecificTime(time) => with_forward_nanoseconds(time),
         TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+/// The kernel counts nanoseconds forward from a second, also before 1970; fuser 0.18 takes them for
+/// more of the past: -2.5 s comes as -3 s and half a second, and is read as -3.5 s.
+fn with_forward_nanoseconds(time: SystemTime) -> SystemTime {
+    match UNIX_EPOCH.duration_since(time) {
+        Err(_) => time,
+        Ok(before) => time + 2 * Duration::from_nanos(before.subsec_nanos().into()),
     }
 }
 

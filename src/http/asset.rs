@@ -18,12 +18,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{self, HeaderMap, HeaderName};
-use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy;
 use url::Url;
 
-use super::origin::{PublicResolver, host_of};
-use super::{Deadlines, SignedUrl, TransportError, USER_AGENT, install_tls};
+pub use super::connect::RECEIVE_BYTES;
+use super::connect::{Hosts, NoBody, Reach};
+use super::origin::host_of;
+use super::{Deadlines, SignedUrl, TransportError, USER_AGENT};
 use crate::clock::Clock;
 use crate::range::{ByteRange, ContentRange};
 
@@ -32,13 +37,6 @@ pub const MAX_REDIRECTS: usize = 3;
 /// What is read out of a body that nobody wants, so that its connection can be used again: less
 /// than a round trip's worth on most links, where a new connection costs two or three.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
-/// Connections kept for the next request: as many as probes use at once. Fewer would be closed and
-/// opened again all the time while a directory of unknown sizes is listed.
-const MAX_IDLE_PER_HOST: usize = 256;
-/// Shorter than nginx (75 s) and the like keep an idle connection; one that was closed under us is
-/// noticed before it is used, or costs one retry.
-const IDLE_CONNECTION: Duration = Duration::from_secs(55);
-
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -46,9 +44,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub struct AssetClient {
     /// Connects to public addresses only.
-    public: Client,
+    public: Hosts,
     /// For the URLs of an API that is on a private network itself.
-    local: Client,
+    local: Hosts,
     deadlines: Deadlines,
     clock: Arc<dyn Clock>,
 }
@@ -77,36 +75,45 @@ pub struct Head {
 pub struct Answer {
     pub head: Head,
     host: String,
-    response: Response,
+    body: Incoming,
 }
 
 impl AssetClient {
     /// Fails only where TLS can't be set up (no root certificates, for instance).
     pub fn new(deadlines: Deadlines, clock: Arc<dyn Clock>) -> Result<Self, TransportError> {
-        install_tls();
-        let builder = || {
-            Client::builder()
-                .http1_only()
-                .redirect(redirect::Policy::none())
-                .referer(false)
-                .tcp_nodelay(true)
-                .connect_timeout(deadlines.connect)
-                .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-                .pool_idle_timeout(IDLE_CONNECTION)
-                .user_agent(USER_AGENT)
-        };
-        let build = |builder: ClientBuilder| {
-            builder.build().map_err(|error| TransportError::Connect {
+        let hosts = |reach| {
+            Hosts::new(reach, deadlines.connect).map_err(|error| TransportError::Connect {
                 host: "any asset host".to_string(),
-                reason: reason_of(error),
+                reason: error.to_string(),
             })
         };
         Ok(Self {
-            public: build(builder().dns_resolver(PublicResolver::new()))?,
-            local: build(builder())?,
+            public: hosts(Reach::Public)?,
+            local: hosts(Reach::Anywhere)?,
             deadlines,
             clock,
         })
+    }
+
+    /// Sees to it that `connections` to the URL's host are open, so that the next requests need
+    /// not connect. Asks the host for nothing. Must be called inside a runtime; waits for nothing.
+    pub fn prepare(&self, url: &SignedUrl, connections: usize) {
+        let root = url.expose().join("/");
+        if let Some(uri) = root.ok().and_then(|root| root.as_str().parse().ok()) {
+            self.hosts_of(url).prepare(&uri, connections);
+        }
+    }
+
+    fn hosts_of(&self, url: &SignedUrl) -> &Hosts {
+        match url.allows_local_hosts() {
+            true => &self.local,
+            false => &self.public,
+        }
+    }
+
+    /// Connections that are open or being opened.
+    pub fn connections(&self) -> u64 {
+        self.public.open() + self.local.open()
     }
 
     /// Asks for `range`, which must not be empty. Statuses other than 200, 206 and 416 are
@@ -114,13 +121,10 @@ impl AssetClient {
     /// at most to begin.
     pub async fn get(&self, url: &SignedUrl, range: ByteRange) -> Result<Answer, TransportError> {
         let mut target = url.expose().clone();
-        let client = match url.allows_local_hosts() {
-            true => &self.local,
-            false => &self.public,
-        };
+        let hosts = self.hosts_of(url);
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&target);
-            let response = self.send(client, &target, &host, range).await?;
+            let response = self.send(hosts, &target, &host, range).await?;
             if !response.status().is_redirection() {
                 return self.accept(host, response, range).await;
             }
@@ -135,19 +139,29 @@ impl AssetClient {
 
     async fn send(
         &self,
-        client: &Client,
+        hosts: &Hosts,
         url: &Url,
         host: &str,
         range: ByteRange,
-    ) -> Result<Response, TransportError> {
-        let request = client
-            .get(url.clone())
+    ) -> Result<Response<Incoming>, TransportError> {
+        let unusable = || TransportError::Malformed {
+            host: host.to_string(),
+            what: "an address that can't be asked for".to_string(),
+        };
+        let uri: Uri = url.as_str().parse().map_err(|_| unusable())?;
+        let mut request = Request::get(&uri)
             .header(header::RANGE, range.to_header())
-            .header(header::ACCEPT_ENCODING, "identity");
+            .header(header::ACCEPT, "*/*")
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::USER_AGENT, USER_AGENT);
+        if let Some(proxy) = hosts.proxy_authorization(&uri) {
+            request = request.header(header::PROXY_AUTHORIZATION, proxy);
+        }
+        let request = request.body(NoBody::new()).map_err(|_| unusable())?;
         let limit = self.deadlines.connect + self.deadlines.stall;
-        match tokio::time::timeout(limit, request.send()).await {
+        match tokio::time::timeout(limit, hosts.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(transport_error(host, error)),
+            Ok(Err(error)) => Err(failed_request(host, &error)),
             Err(_) => Err(TransportError::Timeout {
                 host: host.to_string(),
             }),
@@ -157,7 +171,7 @@ impl AssetClient {
     async fn accept(
         &self,
         host: String,
-        response: Response,
+        response: Response<Incoming>,
         asked: ByteRange,
     ) -> Result<Answer, TransportError> {
         let (status, headers) = (response.status(), response.headers());
@@ -165,7 +179,7 @@ impl AssetClient {
             Ok(head) => Ok(Answer {
                 head,
                 host,
-                response,
+                body: response.into_body(),
             }),
             Err(error) => {
                 self.drain(response).await;
@@ -175,14 +189,13 @@ impl AssetClient {
     }
 
     /// Reads a short body out, so that the connection goes back to the pool.
-    async fn drain(&self, mut response: Response) {
-        if response
-            .content_length()
-            .is_none_or(|len| len > MAX_DRAIN_BYTES)
-        {
+    async fn drain(&self, response: Response<Incoming>) {
+        let mut body = response.into_body();
+        let length = body.size_hint().exact();
+        if length.is_none_or(|length| length > MAX_DRAIN_BYTES) {
             return;
         }
-        let read_out = async { while let Ok(Some(_)) = response.chunk().await {} };
+        let read_out = async { while let Some(Ok(_)) = body.frame().await {} };
         let _ =
             tokio::time::timeout(self.deadlines.stall.min(Duration::from_secs(1)), read_out).await;
     }
@@ -191,10 +204,14 @@ impl AssetClient {
 impl Answer {
     /// The next bytes of the body; `None` at its end. No deadline of its own.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
-        self.response
-            .chunk()
-            .await
-            .map_err(|error| transport_error(&self.host, error))
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| self.broken(&reason_of(&error)))?;
+            // Trailers say nothing of the bytes.
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 
     /// The host that answered, safe to print.
@@ -349,23 +366,17 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_string)
 }
 
-fn transport_error(host: &str, error: reqwest::Error) -> TransportError {
-    let host = host.to_string();
-    if error.is_connect() {
-        let reason = reason_of(error);
-        return TransportError::Connect { host, reason };
+fn failed_request(host: &str, error: &legacy::Error) -> TransportError {
+    let (host, reason) = (host.to_string(), reason_of(error));
+    match error.is_connect() {
+        true => TransportError::Connect { host, reason },
+        false => TransportError::Broken { host, reason },
     }
-    if error.is_timeout() {
-        return TransportError::Timeout { host };
-    }
-    let reason = reason_of(error);
-    TransportError::Broken { host, reason }
 }
 
 /// The innermost cause, which names neither URL nor header.
-fn reason_of(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: &dyn Error = &error;
+fn reason_of(error: &dyn Error) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }

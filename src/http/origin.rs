@@ -16,7 +16,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 /// Host and port of a URL, safe to print.
@@ -170,6 +169,20 @@ impl PublicResolver {
             .collect();
         Self { proxies }
     }
+
+    /// The addresses that `name` may be connected to at.
+    pub async fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        let found = tokio::net::lookup_host((name, 0)).await?;
+        let addresses = match self.proxies.contains(&name.to_ascii_lowercase()) {
+            true => found.collect(),
+            false => public_only(found),
+        };
+        if addresses.is_empty() {
+            let refused = "its name stands for an address of this machine or a private network";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, refused));
+        }
+        Ok(addresses)
+    }
 }
 
 impl Default for PublicResolver {
@@ -182,25 +195,6 @@ fn proxy_host(text: &str) -> Option<String> {
     let url = Url::parse(text).ok().filter(Url::has_host);
     let url = url.or_else(|| Url::parse(&format!("http://{text}")).ok())?;
     Some(url.host_str()?.to_ascii_lowercase())
-}
-
-impl Resolve for PublicResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let proxies = Arc::clone(&self.proxies);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let asked = name.as_str().to_ascii_lowercase();
-            let addresses = match proxies.contains(&asked) {
-                true => found.collect(),
-                false => public_only(found),
-            };
-            if addresses.is_empty() {
-                let refused = "its name stands for an address of this machine or a private network";
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, refused).into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
 }
 
 fn public_only(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
@@ -322,7 +316,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let name = "localhost".parse().unwrap();
+        let name = "localhost";
         let resolver = PublicResolver {
             proxies: Arc::from([]),
         };
@@ -331,7 +325,6 @@ mod tests {
         let resolver = PublicResolver {
             proxies: Arc::from(["localhost".to_string()]),
         };
-        let name = "localhost".parse().unwrap();
         assert!(runtime.block_on(resolver.resolve(name)).is_ok());
     }
 }

@@ -9,26 +9,36 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::buffer::Pool;
 use super::lane::{Admission, Lane, Queued};
 use super::state::{FileState, Flow, answer};
 use super::stream::Shelf;
 use super::waiter::{Outbox, Reply, Waiter, unmounted};
-use super::window::{Budget, HANDOVER_BYTES, Order as ReadOrder};
+use super::window::{Budget, Order as ReadOrder};
 use super::{
     AssetKey, ProbeDone, ReadError, ReaderConfig, ReaderStats, RemoteFile, UrlSource, fetch, plan,
 };
 use crate::cache::{BlockCache, Touch};
 use crate::clock::Clock;
-use crate::http::{AssetClient, Deadlines, TransportError};
+use crate::http::asset::RECEIVE_BYTES;
+use crate::http::{AssetClient, Deadlines, SignedUrl, TransportError};
 use crate::provider::Service;
 use crate::range::ByteRange;
 
 const MIB: u64 = 1024 * 1024;
 /// The least that the reads of one service may hold: four of the kernel's largest.
 const MIN_LANE_BYTES: u64 = 4 * MIB;
-/// Streams ahead of all readers of all files. They never wait for a connection: where there is
-/// none left, nothing is read ahead.
-const AHEAD_STREAMS: usize = 48;
+/// Connections of one service that carry demanded bytes, at most and at least.
+const CONNECTIONS: (usize, usize) = (64, 8);
+/// Streams ahead of all readers of all files, at most and at least. They never wait for a
+/// connection: where there is none left, nothing is read ahead.
+const AHEAD_STREAMS: (usize, usize) = (48, 4);
+
+/// As many connections as an eighth of the memory has receive buffers for.
+fn affordable(cache_bytes: u64, (most, least): (usize, usize)) -> usize {
+    let buffers = cache_bytes / 8 / RECEIVE_BYTES as u64;
+    usize::try_from(buffers).unwrap_or(most).clamp(least, most)
+}
 
 /// What memory for fetching ahead is counted in.
 const PREFETCH_UNIT_BYTES: u64 = 64 * 1024;
@@ -57,6 +67,7 @@ pub(super) struct Engine {
     /// Those who wait for a probe that is under way.
     pub probes: Mutex<HashMap<AssetKey, Vec<ProbeDone>>>,
     cache: Mutex<BlockCache>,
+    pool: Pool,
     budget: Mutex<Budget>,
     lanes: [Lane; Service::ALL.len()],
     pub cache_bytes: u64,
@@ -77,9 +88,10 @@ impl Engine {
     ) -> Result<Self, TransportError> {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
-        // for it), for three services: 3 x 2 / 12 is a half of the cache. Windows have three
-        // eighths, and what is fetched for files that are not open yet has the last one.
-        let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
+        // for it), for three services: 3 x 2 / 16 is three eighths of the cache. Windows have a
+        // half, and what is fetched for files that are not open yet has the last eighth.
+        let connections = affordable(config.cache_bytes, CONNECTIONS);
+        let lane_bytes = (config.cache_bytes / 16).max(MIN_LANE_BYTES);
         Ok(Self {
             urls,
             client: AssetClient::new(config.deadlines, Arc::clone(&clock))?,
@@ -89,10 +101,14 @@ impl Engine {
             runtime,
             probes: Mutex::new(HashMap::new()),
             cache: Mutex::new(BlockCache::new(config.cache_bytes)),
-            budget: Mutex::new(Budget::new(config.cache_bytes / 8 * 3)),
-            lanes: std::array::from_fn(|_| Lane::new(lane_bytes, now)),
+            pool: Pool::new(config.cache_bytes),
+            budget: Mutex::new(Budget::new(config.cache_bytes / 2)),
+            lanes: std::array::from_fn(|_| Lane::new(lane_bytes, connections, now)),
             cache_bytes: config.cache_bytes,
-            ahead: Arc::new(Semaphore::new(AHEAD_STREAMS)),
+            ahead: Arc::new(Semaphore::new(affordable(
+                config.cache_bytes,
+                AHEAD_STREAMS,
+            ))),
             prefetching: Arc::new(Semaphore::new(prefetch_units(config.cache_bytes / 8))),
             closed: AtomicBool::new(false),
             revisions: AtomicU64::new(0),
@@ -117,6 +133,7 @@ impl Engine {
     pub fn shelf(&self, file: &RemoteFile) -> Shelf<'_> {
         Shelf {
             cache: &self.cache,
+            pool: &self.pool,
             revision: file.revision,
         }
     }
@@ -197,7 +214,7 @@ impl Engine {
         let pieces = self.shelf(file).pieces(&range, touch);
         if pieces.iter().map(|piece| piece.range().len()).sum::<u64>() == range.len() {
             self.counters.hits.fetch_add(1, Ordering::Relaxed);
-            return out.push_pieces(reply, range, pieces);
+            return out.push_pieces(reply, range, pieces, &self.pool);
         }
         if let Some(info) = &state.changed {
             return out.push(reply, Err(ReadError::Changed(info.clone())));
@@ -237,7 +254,7 @@ impl Engine {
         } = read;
         let shelf = self.shelf(&file);
         shelf.reserve(range.len());
-        let mut waiter = Waiter::new(range, since, reply);
+        let mut waiter = Waiter::new(range, since, reply, &self.pool);
         state.feed(&mut waiter, shelf);
         if waiter.complete() {
             return answer(waiter, shelf, out);
@@ -261,13 +278,8 @@ impl Engine {
             .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         let (flow, progressed) = {
             let mut state = file.lock();
-            let before = state.stream(id).map_or(0, |s| s.remaining().len());
             let flow = state.deliver(id, chunk, now, self.shelf(file), &mut out);
-            let left = state.stream(id).map_or(0, |s| s.remaining().len());
             let progressed = state.stream(id).is_some_and(|s| s.last_progress == now);
-            if before > HANDOVER_BYTES && left <= HANDOVER_BYTES {
-                self.top_up(file, &mut state);
-            }
             (flow, progressed)
         };
         if progressed {
@@ -291,6 +303,7 @@ impl Engine {
             let Some(stream) = state.remove_stream(id, shelf) else {
                 return;
             };
+            log::trace!("{}: stream {id} ended", file.key.id);
             state.answer_complete(shelf, &mut out);
             match &result {
                 Ok(()) => {}
@@ -327,6 +340,14 @@ impl Engine {
                 let mut state = file.lock();
                 self.wait(&mut state, read, None, &mut out);
             }
+        }
+    }
+
+    /// Opens connections to the host of `url` until there are so many, in use or not.
+    pub fn prepare(&self, url: &SignedUrl, connections: usize) {
+        if !self.is_closed() {
+            let _runtime = self.runtime.enter();
+            self.client.prepare(url, connections);
         }
     }
 
@@ -377,6 +398,8 @@ impl Engine {
             requests: load(&self.counters.requests),
             fetched_bytes: load(&self.counters.fetched_bytes),
             active_streams: load(&self.counters.streams),
+            connections: self.client.connections(),
+            held_bytes: self.pool.held_bytes(),
         }
     }
 }

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use super::backoff;
 use super::engine::Engine;
 use super::state::{FileState, Flow};
-use super::stream::Phase;
+use super::stream::{Phase, Receiving};
 use super::waiter::Outbox;
-use super::{AssetKey, ObjectInfo, ReadError, RemoteFile};
+use super::{AssetKey, ObjectInfo, ReadError, RemoteFile, window};
 use crate::http::asset::{Answer, Head, Part};
 use crate::http::{SignedUrl, TransportError};
 use crate::provider::{ProviderError, Service};
@@ -138,6 +138,7 @@ async fn fetch(
         };
         tokio::time::sleep(lane.hold_left(engine.now())).await;
         let url = file_url(engine, file, renew.take()).await?;
+        engine.prepare(&url, window::connections_for(file.size_bytes));
         let failure = match attempt(engine, file, id, &url, rest, &mut permit).await {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
@@ -259,6 +260,7 @@ async fn attempt(
     permit: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<(), Failure> {
     engine.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let _receiving = Receiving::begin(engine.shelf(file));
     let answer = engine.client.get(url, rest).await;
     let mut answer = answer.map_err(|error| Failure::of(error, url))?;
     verify(&mut file.lock(), file.size_bytes, &answer)?;

@@ -14,8 +14,6 @@ use super::RemoteFile;
 use super::waiter::Reply;
 use crate::range::ByteRange;
 
-/// Connections of one service that carry demanded bytes.
-const CONNECTIONS: usize = 64;
 /// Probes at a time: 1,000 sizes take 4 round trips and the connect. With TLS a connection costs
 /// about a millisecond of processor time, so more would not be faster.
 const PROBES: usize = 256;
@@ -57,10 +55,11 @@ pub(super) enum Admission {
 }
 
 impl Lane {
-    /// A lane whose admitted reads are `limit_bytes` together, or a single one of any length.
-    pub fn new(limit_bytes: u64, now: Instant) -> Self {
+    /// A lane whose admitted reads are `limit_bytes` together, or a single one of any length, and
+    /// that has so many `connections` for demanded bytes.
+    pub fn new(limit_bytes: u64, connections: usize, now: Instant) -> Self {
         Self {
-            streams: Arc::new(Semaphore::new(CONNECTIONS)),
+            streams: Arc::new(Semaphore::new(connections)),
             probes: Arc::new(Semaphore::new(PROBES)),
             limit_bytes,
             state: Mutex::new(State {

@@ -134,7 +134,11 @@ impl Engine {
         if self.is_closed() || state.changed.is_some() || state.ignores_ranges {
             return;
         }
-        while let Some(stripe) = state.windows.next_stripe(file.size_bytes) {
+        let next = |state: &FileState| {
+            let under_way = state.under_way();
+            state.windows.next_stripe(file.size_bytes, under_way)
+        };
+        while let Some(stripe) = next(state) {
             for gap in state.uncovered(stripe, self.shelf(file)) {
                 if state.busy() || self.ahead.available_permits() == 0 {
                     let begun = ByteRange::new(stripe.start, gap.start);
@@ -158,7 +162,13 @@ impl Engine {
             Purpose::Ahead => Arc::clone(&self.ahead).try_acquire_owned().ok(),
             Purpose::Demand => None,
         };
-        let id = state.add_stream(range, purpose, self.now());
+        let id = state.add_stream(range, self.now());
+        log::trace!(
+            "{}: stream {id} brings {}..{}",
+            file.key.id,
+            range.start,
+            range.end
+        );
         self.counters.streams.fetch_add(1, Ordering::Relaxed);
         let count = StreamCount {
             engine: Arc::clone(self),

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::stream::{Purpose, Shelf, Source, Stream};
+use super::stream::{Shelf, Source, Stream};
 use super::waiter::{Outbox, Waiter, subtract};
-use super::window::{HANDOVER_BYTES, MAX_BUSY_STREAMS, Windows};
+use super::window::{MAX_STREAMS, Windows};
 use super::{ObjectInfo, ReadError};
 use crate::cache::{SLOT_BYTES, Touch};
 use crate::http::SignedUrl;
@@ -19,8 +19,6 @@ use crate::range::ByteRange;
 /// What a stream that nobody wants any more may have left and still be read out: less than what a
 /// new connection costs.
 const READ_OUT_BYTES: u64 = 64 * 1024;
-/// Streams ahead of any reader: those in full flow and two that are starting or ending.
-const MAX_AHEAD_STREAMS: usize = MAX_BUSY_STREAMS + 2;
 
 /// Parts of one file that are promised at a time; older promises are kept no longer.
 const MAX_PROMISES: usize = 4;
@@ -81,10 +79,10 @@ impl FileState {
     }
 
     /// Adds a stream over `range`, without a task yet, and tells its id.
-    pub fn add_stream(&mut self, range: ByteRange, purpose: Purpose, now: Instant) -> u64 {
+    pub fn add_stream(&mut self, range: ByteRange, now: Instant) -> u64 {
         self.streams_made += 1;
         let id = self.streams_made;
-        self.streams.push(Stream::new(id, range, purpose, now));
+        self.streams.push(Stream::new(id, range, now));
         id
     }
 
@@ -154,7 +152,7 @@ impl FileState {
         let room = stream.block_len as usize - stream.block.len();
         let taken = room.min(chunk.len());
         let from = stream.pos();
-        stream.block.extend_from_slice(&chunk[..taken]);
+        stream.block.extend(&chunk[..taken]);
         if taken < room {
             let span = stream.block_range();
             let block = std::mem::take(&mut stream.block);
@@ -163,12 +161,12 @@ impl FileState {
                 from,
                 block: &block,
             };
-            self.serve(news, shelf, out, Bytes::copy_from_slice);
+            self.serve(news, shelf, out, |part| shelf.pool.copy(part));
             self.streams[index].block = block;
             return taken;
         }
         let span = stream.block_range();
-        let block = Bytes::from(std::mem::take(&mut stream.block));
+        let block = std::mem::take(&mut stream.block).freeze();
         stream.block_start = span.end;
         stream.block_len = 0;
         let keep = stream.source == Source::Range || self.worth_keeping(span);
@@ -343,10 +341,12 @@ impl FileState {
 
     /// Whether one more stream ahead of the readers would be one too many.
     pub fn busy(&self) -> bool {
-        let flowing = |s: &&Stream| s.remaining().len() > HANDOVER_BYTES;
-        let ahead = |s: &&Stream| s.purpose == Purpose::Ahead;
-        self.streams.iter().filter(flowing).count() >= MAX_BUSY_STREAMS
-            || self.streams.iter().filter(ahead).count() >= MAX_AHEAD_STREAMS
+        self.streams.len() >= MAX_STREAMS
+    }
+
+    /// Bytes that streams are still to bring.
+    pub fn under_way(&self) -> u64 {
+        self.streams.iter().map(|s| s.remaining().len()).sum()
     }
 
     /// Answers waiters that became complete by other means than a delivery.

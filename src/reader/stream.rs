@@ -8,13 +8,16 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::ReadError;
+use super::buffer::{Block, Pool};
 use crate::cache::{BlockCache, Piece, SLOT_BYTES, Touch};
+use crate::http::asset::RECEIVE_BYTES;
 use crate::range::ByteRange;
 
 /// The cache as one revision sees it.
 #[derive(Clone, Copy)]
 pub(super) struct Shelf<'a> {
     pub cache: &'a Mutex<BlockCache>,
+    pub pool: &'a Pool,
     pub revision: u64,
 }
 
@@ -43,6 +46,23 @@ impl Shelf<'_> {
         let mut cache = self.lock();
         cache.release(reserved);
         cache.insert(self.revision, start, data);
+    }
+}
+
+/// Counts the memory in which a connection receives, for as long as a request is under way.
+pub(super) struct Receiving<'a>(Shelf<'a>);
+
+impl<'a> Receiving<'a> {
+    /// Promises the memory; dropping it takes the promise back.
+    pub fn begin(shelf: Shelf<'a>) -> Self {
+        shelf.reserve(RECEIVE_BYTES as u64);
+        Self(shelf)
+    }
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.release(RECEIVE_BYTES as u64);
     }
 }
 
@@ -77,11 +97,10 @@ pub(super) enum Phase {
 /// One ranged GET, resumed as often as needed, that fills block after block up to `end`.
 pub(super) struct Stream {
     pub id: u64,
-    pub purpose: Purpose,
     pub source: Source,
     pub phase: Phase,
     pub block_start: u64,
-    pub block: Vec<u8>,
+    pub block: Block,
     /// The size that the block will have, reserved in the cache; 0 between blocks.
     pub block_len: u64,
     pub end: u64,
@@ -97,14 +116,13 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn new(id: u64, range: ByteRange, purpose: Purpose, now: Instant) -> Self {
+    pub fn new(id: u64, range: ByteRange, now: Instant) -> Self {
         Self {
             id,
-            purpose,
             source: Source::Range,
             phase: Phase::Queued,
             block_start: range.start,
-            block: Vec::new(),
+            block: Block::default(),
             block_len: 0,
             end: range.end,
             high: range.start,
@@ -156,15 +174,15 @@ impl Stream {
             let slot_end = (self.block_start / SLOT_BYTES + 1) * SLOT_BYTES;
             self.block_len = slot_end.min(self.end) - self.block_start;
             shelf.reserve(self.block_len);
-            self.block = Vec::with_capacity(self.block_len as usize);
+            self.block = shelf.pool.take(self.block_len as usize);
         }
     }
 
     /// Puts what is buffered of an unfinished block into the cache and goes on at `next`.
     pub fn shelve(&mut self, shelf: Shelf<'_>, next: u64) {
-        let partial = Bytes::copy_from_slice(&self.block);
+        let partial = shelf.pool.copy(&self.block);
         shelf.fill(self.block_len, self.block_start, partial);
-        self.block = Vec::new();
+        self.block = Block::default();
         self.block_len = 0;
         self.block_start = next;
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::buffer::{Block, Pool};
 use super::{ReadDone, ReadError};
 use crate::cache::Piece;
 use crate::range::ByteRange;
@@ -45,7 +46,7 @@ impl Drop for Reply {
 #[derive(Default)]
 pub(super) struct Outbox {
     answers: Vec<(Reply, Result<Bytes, ReadError>)>,
-    hits: Vec<(Reply, ByteRange, Vec<Piece>)>,
+    hits: Vec<(Reply, ByteRange, Vec<Piece>, Pool)>,
     /// Bytes of admission that the answered reads no longer need.
     pub admitted_bytes: u64,
 }
@@ -57,8 +58,8 @@ impl Outbox {
     }
 
     /// An answer made of cached pieces that cover `range`; they are joined outside the lock.
-    pub fn push_pieces(&mut self, reply: Reply, range: ByteRange, pieces: Vec<Piece>) {
-        self.hits.push((reply, range, pieces));
+    pub fn push_pieces(&mut self, reply: Reply, range: ByteRange, pieces: Vec<Piece>, pool: &Pool) {
+        self.hits.push((reply, range, pieces, pool.clone()));
     }
 
     /// Calls every callback. No lock may be held.
@@ -66,22 +67,22 @@ impl Outbox {
         for (reply, result) in self.answers {
             reply.send(result);
         }
-        for (reply, range, pieces) in self.hits {
-            reply.send(Ok(join(range, pieces)));
+        for (reply, range, pieces, pool) in self.hits {
+            reply.send(Ok(join(range, pieces, &pool)));
         }
     }
 }
 
 /// Pieces that cover `range` as one; a single piece is passed on without a copy.
-fn join(range: ByteRange, mut pieces: Vec<Piece>) -> Bytes {
+fn join(range: ByteRange, mut pieces: Vec<Piece>, pool: &Pool) -> Bytes {
     if pieces.len() == 1 {
         return pieces.remove(0).data;
     }
-    let mut joined = Vec::with_capacity(range.len() as usize);
+    let mut joined = pool.take(range.len() as usize);
     for piece in pieces {
-        joined.extend_from_slice(&piece.data);
+        joined.extend(&piece.data);
     }
-    Bytes::from(joined)
+    joined.freeze()
 }
 
 /// A read that waits. It owns what it has got so far, so that no eviction can take it away.
@@ -89,18 +90,20 @@ pub(super) struct Waiter {
     pub range: ByteRange,
     /// What has not been copied in yet; in order, disjoint.
     missing: Vec<ByteRange>,
-    /// As long as the range once the first piece is copied in; empty before.
-    joined: Vec<u8>,
+    /// As long as the range; there is none before the first piece is copied in.
+    joined: Option<Block>,
+    pool: Pool,
     pub since: Instant,
     pub reply: Reply,
 }
 
 impl Waiter {
-    pub fn new(range: ByteRange, since: Instant, reply: Reply) -> Self {
+    pub fn new(range: ByteRange, since: Instant, reply: Reply, pool: &Pool) -> Self {
         Self {
             range,
             missing: vec![range],
-            joined: Vec::new(),
+            joined: None,
+            pool: pool.clone(),
             since,
             reply,
         }
@@ -112,7 +115,7 @@ impl Waiter {
 
     /// Whether nothing was copied in: the answer may still be a slice of one block.
     pub fn untouched(&self) -> bool {
-        self.joined.is_empty()
+        self.joined.is_none()
     }
 
     /// Whether it still misses any byte of `range`.
@@ -128,16 +131,15 @@ impl Waiter {
         if !self.waits_for(&given) {
             return;
         }
-        if self.joined.is_empty() {
-            self.joined = vec![0; self.range.len() as usize];
-        }
+        let len = self.range.len() as usize;
+        let joined = self.joined.get_or_insert_with(|| self.pool.take(len));
         for part in &self.missing {
             let part = part.intersect(&given);
             let to = (part.start - self.range.start) as usize;
             let from = (part.start.max(start) - start) as usize;
             let len = part.len() as usize;
             if len > 0 {
-                self.joined[to..to + len].copy_from_slice(&data[from..from + len]);
+                joined.write(to, &data[from..from + len]);
             }
         }
         self.missing = subtract(&self.missing, &given);
@@ -150,7 +152,10 @@ impl Waiter {
     /// The bytes of a complete waiter.
     pub fn into_answer(self) -> (Reply, Bytes) {
         debug_assert!(self.missing.is_empty());
-        (self.reply, Bytes::from(self.joined))
+        (
+            self.reply,
+            self.joined.map(Block::freeze).unwrap_or_default(),
+        )
     }
 }
 
@@ -168,7 +173,10 @@ mod tests {
         let (send, receive) = mpsc::channel();
         let reply = Reply::new(Box::new(move |result| send.send(result).unwrap()));
         let range = ByteRange::new(start, end);
-        (Waiter::new(range, Instant::now(), reply), receive)
+        (
+            Waiter::new(range, Instant::now(), reply, &Pool::new(0)),
+            receive,
+        )
     }
 
     #[test]

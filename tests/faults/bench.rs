@@ -11,7 +11,9 @@ use bytes::Bytes;
 use reelfs::clock::SystemClock;
 use reelfs::emulator::{Content, Emulator};
 use reelfs::fs::status::About;
-use reelfs::fs::{Attr, Catalog, Closer, Done, FsError, LibraryFs, OpenMode, Options, UploadRelay};
+use reelfs::fs::{
+    Attr, Catalog, Closer, Done, FsError, LibraryFs, OpenMode, Options, UploadRelay, WrittenBy,
+};
 use reelfs::health::Health;
 use reelfs::http::{ApiClient, ApiToken, Deadlines};
 use reelfs::provider::Library;
@@ -172,7 +174,8 @@ impl Bench {
             }
             Err(error) => return Err(error),
         };
-        let written = now(|done| self.fs.write(opened.fh, 0, bytes, done));
+        let by = WrittenBy::Descriptor;
+        let written = now(|done| self.fs.write(opened.fh, 0, bytes, by, done));
         let closer = Closer {
             process: WRITER,
             killed: false,
@@ -181,6 +184,17 @@ impl Bench {
         self.fs.release(opened.fh);
         written?;
         closed
+    }
+
+    pub fn rename(&self, library: Library, from: &str, to: &str) -> Result<(), FsError> {
+        let parent = inode::of_library(library);
+        let (from, to) = ((parent, OsStr::new(from)), (parent, OsStr::new(to)));
+        now(|done| self.fs.rename(from, to, true, done))
+    }
+
+    pub fn unlink(&self, library: Library, name: &str) -> Result<(), FsError> {
+        let parent = inode::of_library(library);
+        now(|done| self.fs.unlink(parent, OsStr::new(name), done))
     }
 
     /// Ends the mount and waits until nothing holds it any more.

@@ -13,6 +13,8 @@ mod bench;
 mod cell;
 mod doors;
 mod expected;
+mod hostile;
 mod kinds;
+mod kth;
 mod logged;
 mod matrix;

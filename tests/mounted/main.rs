@@ -2,15 +2,21 @@
 //! because each costs a link; `cargo test --test mounted reading::` runs one group.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/cases.rs"]
+mod cases;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calls;
 mod conventions;
+mod hang;
 mod life;
 mod listing;
 mod metadata;
+mod model;
 mod package;
 mod reading;
+mod refresh;
 mod status;
 mod thumbnails;
 mod writing;

@@ -189,6 +189,43 @@ fn nothing_is_downloaded_before_it_is_read() {
     assert!(fetched <= 3 * MIB, "{fetched} bytes for a look at the head");
 }
 
+/// The bytes that the asset host sent until nothing was under way any more.
+fn asset_bytes_in_the_end(studio: &Studio) -> u64 {
+    studio.unmount();
+    asset_bytes(studio)
+}
+
+#[test]
+fn a_look_at_the_first_bytes_pulls_about_a_megabyte_at_most() {
+    for look in [
+        "head -c 4096",
+        "head -c 65536",
+        "dd bs=64K count=1 status=none if=",
+    ] {
+        let (studio, _) = with_clip(64 * MIB, &[]);
+        let space = if look.ends_with('=') { "" } else { " " };
+        studio.sh(&format!("{look}{space}$MNT/runway/video/clip.mp4 > start"));
+        let fetched = asset_bytes_in_the_end(&studio);
+        assert!(fetched <= MIB + MIB / 4, "{look}: {fetched} bytes");
+    }
+}
+
+#[test]
+fn random_reads_cost_at_most_twice_their_bytes() {
+    let (studio, content) = with_clip(256 * MIB, &[]);
+    let clip = File::open(studio.at("runway/video/clip.mp4")).unwrap();
+    let mut bytes = vec![0; 64 << 10];
+    let reads = 60;
+    for n in 1..=reads {
+        let offset = n * 1_234_567_891 % (255 * MIB);
+        clip.read_exact_at(&mut bytes, offset).unwrap();
+        assert!(content.verify(offset, &bytes), "at {offset}");
+    }
+    drop(clip);
+    let fetched = asset_bytes_in_the_end(&studio);
+    assert!(fetched <= 2 * reads * (64 << 10) + MIB, "{fetched} bytes");
+}
+
 #[test]
 fn a_second_reading_asks_nobody() {
     let (studio, content) = with_clip(5 * MIB, &[]);

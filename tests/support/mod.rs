@@ -446,15 +446,49 @@ impl Running {
 
     /// Whether its first thread sleeps until the mount answers it.
     pub fn waits_for_the_mount(&self) -> bool {
-        let place = format!("/proc/{}/wchan", self.pid.as_raw_nonzero());
-        let place = fs::read_to_string(place).unwrap_or_default();
-        place.contains("folio_wait") || place.contains("request_wait_answer")
+        waits_for_a_mount(&self.pid.as_raw_nonzero().to_string())
+    }
+
+    /// How many processes that the script started, and left in its group, sleep until the mount
+    /// answers them.
+    pub fn waiting(&self) -> usize {
+        let group = self.pid.as_raw_nonzero().to_string();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter_map(|process| process.file_name().into_string().ok())
+            .filter(|process| process.bytes().all(|b| b.is_ascii_digit()))
+            .filter(|process| group_of(process).as_deref() == Some(&group))
+            .filter(|process| waits_for_a_mount(process))
+            .count()
+    }
+
+    /// Signals every process of the script.
+    pub fn signal_all(&self, signal: Signal) {
+        kill_process_group(self.pid, signal).expect("it runs");
     }
 
     pub fn is_running(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()))
             .is_ok_and(|stat| !stat.contains(") Z"))
     }
+}
+
+fn waits_for_a_mount(process: &str) -> bool {
+    let place = fs::read_to_string(format!("/proc/{process}/wchan")).unwrap_or_default();
+    let places = [
+        "folio_wait",
+        "folio_lock",
+        "request_wait_answer",
+        "fuse_get_req",
+    ];
+    places.iter().any(|known| place.contains(known))
+}
+
+/// The process group of a process that runs.
+fn group_of(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, behind_name) = stat.rsplit_once(") ")?;
+    behind_name.split(' ').nth(2).map(str::to_string)
 }
 
 /// A shell says 127 for what it doesn't find.

@@ -136,3 +136,15 @@ fn a_video_read_in_the_middle_does_not_fetch_its_ends() {
     assert_eq!(world.asset_requests(), 1);
     assert_eq!(world.reader.stats().fetched_bytes, 4096);
 }
+
+#[test]
+fn a_listing_connects_to_the_asset_host_and_asks_it_for_nothing() {
+    let world = world_of(3, MIB);
+    until("connections stand ready", || {
+        world.reader.stats().connections == 4
+    });
+    world.ls(VIDEO).unwrap();
+    assert_eq!(world.reader.stats().connections, 4);
+    assert_eq!(world.asset_requests(), 0);
+    assert_eq!(world.reader.stats().fetched_bytes, 0);
+}

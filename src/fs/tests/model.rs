@@ -1,49 +1,24 @@
 //! Random operations against a plain model in memory: what a program sees through the file system
-//! is at every step what the model says. A failure prints the seed and the last steps;
-//! `REELFS_SEED` and `REELFS_STEPS` repeat it.
+//! is at every step what the model says. See `cases` for how to repeat a run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use super::cases::{self, Case, Dice, Story};
 use super::world::*;
 use crate::fs::{FsError, OpenMode};
 use crate::tree::LISTING_LAG;
 
 const STEPS: u64 = 2_000;
 /// A whole look at every file after so many steps.
-const CHECK_EVERY: u64 = 40;
+const CHECK_EVERY: usize = 40;
 const NAMES: [&str; 5] = ["a.mp4", "b.mp4", "c.mov", "d.webm", "e e.mp4"];
 const TEMPORARY: [&str; 3] = [".t", ".a.mp4.Ab12Cd", "u.part"];
 /// Assets of one name; more are removed at the service.
 const MOST_VERSIONS: usize = 4;
-const LAST_STEPS: usize = 100;
+/// Descriptors that read through what happens.
+const MOST_KEPT: usize = 4;
 /// A process that inherited the descriptor.
 const CHILD: u32 = 200;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    fn of<T: Copy>(&mut self, some: &[T]) -> T {
-        some[self.below(some.len())]
-    }
-
-    /// Few values, so that the same bytes come again.
-    fn bytes(&mut self) -> Vec<u8> {
-        let length = self.of(&[0, 1, 3, 3, 7, 5_000]);
-        vec![b'a' + self.below(3) as u8; length]
-    }
-}
 
 #[derive(Clone)]
 struct Version {
@@ -75,12 +50,22 @@ struct Open {
     changed: bool,
 }
 
-struct Model {
+/// A descriptor that reads an asset, and what it must give whatever happens to its file.
+struct Kept {
+    fh: u64,
+    name: String,
+    id: String,
+    bytes: Vec<u8>,
+}
+
+struct Model<'a> {
+    seed: u64,
     dice: Dice,
     world: Option<World>,
     families: BTreeMap<String, Family>,
     open: BTreeMap<String, Open>,
-    last: VecDeque<String>,
+    kept: Vec<Kept>,
+    story: &'a Story,
 }
 
 fn stem(name: &str) -> &str {
@@ -91,8 +76,8 @@ fn is_temporary(name: &str) -> bool {
     TEMPORARY.contains(&name)
 }
 
-impl Model {
-    fn new(seed: u64) -> Self {
+impl<'a> Model<'a> {
+    fn new(seed: u64, story: &'a Story) -> Self {
         let world = World::with(Settings {
             allow_delete: true,
             // No fault is injected: on a loaded machine a listing must be late rather than stale.
@@ -100,11 +85,13 @@ impl Model {
             ..Settings::default()
         });
         Self {
-            dice: Dice(seed),
+            seed,
+            dice: Dice::of(seed, 0),
             world: Some(world),
             families: BTreeMap::new(),
             open: BTreeMap::new(),
-            last: VecDeque::new(),
+            kept: Vec::new(),
+            story,
         }
     }
 
@@ -120,25 +107,29 @@ impl Model {
         self.families.get(name)?.shown().cloned()
     }
 
-    fn note(&mut self, step: String) {
-        if self.last.len() == LAST_STEPS {
-            self.last.pop_front();
-        }
-        self.last.push_back(step);
+    fn note(&self, step: String) {
+        self.story.note(step);
+    }
+
+    /// Few values, so that the same bytes come again.
+    fn bytes(&mut self) -> Vec<u8> {
+        let length = self.dice.among(&[0, 1, 3, 3, 7, 5_000]);
+        vec![b'a' + self.dice.below(3) as u8; length]
     }
 
     fn any_name(&mut self) -> String {
         match self.dice.below(3) {
-            0 => self.dice.of(&TEMPORARY).to_string(),
-            _ => self.dice.of(&NAMES).to_string(),
+            0 => self.dice.among(&TEMPORARY).to_string(),
+            _ => self.dice.among(&NAMES).to_string(),
         }
     }
 
-    fn step(&mut self) {
+    fn step(&mut self, number: u64) {
+        self.dice = Dice::of(self.seed, number);
         // Assets made one after the other are told apart by their times.
         self.world().advance_s(1);
         let name = self.any_name();
-        match self.dice.below(16) {
+        match self.dice.below(20) {
             0..=3 => self.create(&name),
             4 | 5 => self.open_existing(&name),
             6 | 7 => self.write(&name),
@@ -148,6 +139,9 @@ impl Model {
             12 => self.unlink(&name),
             13 => self.change_at_service(),
             14 => self.look(&name),
+            15 => self.open_to_read(&name),
+            16 | 17 => self.read_what_is_kept(),
+            18 => self.expire_urls(),
             _ if self.dice.below(12) == 0 => self.remount(),
             _ => self.truncate_by_name(&name),
         }
@@ -162,7 +156,7 @@ impl Model {
         let _ = self.world().lookup_now(VIDEO, name);
         let made = self.world().create_with(VIDEO, name, truncating());
         let fh = made.unwrap().1.fh;
-        let bytes = self.dice.bytes();
+        let bytes = self.bytes();
         self.family(name).local = Some(Vec::new());
         let open = Open {
             fh,
@@ -208,7 +202,7 @@ impl Model {
         };
         let most = open.bytes.len() + 3;
         let offset = self.dice.below(most);
-        let bytes = self.dice.bytes();
+        let bytes = self.bytes();
         self.put(name, offset, &bytes);
     }
 
@@ -356,7 +350,7 @@ impl Model {
     }
 
     fn change_at_service(&mut self) {
-        let name = self.dice.of(&NAMES);
+        let name = self.dice.among(&NAMES);
         if self.open.contains_key(name) {
             return;
         }
@@ -367,7 +361,7 @@ impl Model {
             self.note(format!("{name} ({}) vanishes", &gone.id[..8]));
             assert!(self.world().emulator.remove(&gone.id));
         } else {
-            let bytes = self.dice.bytes();
+            let bytes = self.bytes();
             let content = crate::emulator::Content::stored(bytes.clone());
             let id = self.world().add(name, content);
             self.note(format!("{name} ({}) appears", &id[..8]));
@@ -393,7 +387,64 @@ impl Model {
         assert!(bytes.unwrap() == expected, "the bytes of {name}");
     }
 
+    fn open_to_read(&mut self, name: &str) {
+        if self.open.contains_key(name) || self.kept.len() == MOST_KEPT {
+            if let Some(oldest) = self.kept.pop() {
+                self.world().release(oldest.fh);
+            }
+            return;
+        }
+        // A file on this machine is written in place, before its readers' eyes.
+        let family = self.families.get(name).filter(|f| f.local.is_none());
+        let Some(version) = family.and_then(|family| family.assets.last()) else {
+            return;
+        };
+        let (id, bytes) = (version.id.clone(), version.bytes.clone());
+        self.note(format!("open {name} to read"));
+        let ino = self.world().ino(VIDEO, name);
+        let fh = self.world().open_now(ino).unwrap().fh;
+        let name = name.to_string();
+        let kept = Kept {
+            fh,
+            name,
+            id,
+            bytes,
+        };
+        self.kept.push(kept);
+    }
+
+    /// The bytes of the time when it was opened, or an error where they are gone.
+    fn read_what_is_kept(&mut self) {
+        if self.kept.is_empty() {
+            return;
+        }
+        let which = self.dice.below(self.kept.len());
+        let length = self.kept[which].bytes.len();
+        let (from, wanted) = (self.dice.below(length + 3), self.dice.among(&[1, 4_096]));
+        let kept = &self.kept[which];
+        self.note(format!("read {wanted} at {from} of {}", kept.name));
+        let expected = &kept.bytes[from.min(length)..(from + wanted).min(length)];
+        match self.world().read_now(kept.fh, from as u64, wanted as u32) {
+            Ok(bytes) => assert!(bytes == expected, "{} as it was", kept.name),
+            Err(error) => {
+                let mut assets = self.families[&kept.name].assets.iter();
+                let is_there = assets.any(|version| version.id == kept.id);
+                assert!(!is_there, "{}: {error}", kept.name);
+                let gone = self.kept.swap_remove(which);
+                self.world().release(gone.fh);
+            }
+        }
+    }
+
+    fn expire_urls(&self) {
+        self.note("the URLs expire".to_string());
+        self.world().advance_s(25 * 60 * 60);
+    }
+
     fn remount(&mut self) {
+        for kept in std::mem::take(&mut self.kept) {
+            self.world().release(kept.fh);
+        }
         let open: Vec<String> = self.open.keys().cloned().collect();
         for name in open {
             self.close(&name);
@@ -434,43 +485,19 @@ impl Model {
     }
 }
 
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
-}
-
-/// Prints how to repeat a run that panics.
-struct Trace<'a>(&'a mut Model, u64);
-
-impl Drop for Trace<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let steps: Vec<_> = self.0.last.iter().map(String::as_str).collect();
-            eprintln!(
-                "REELFS_SEED={}; the last steps:\n  {}",
-                self.1,
-                steps.join("\n  ")
-            );
+fn run(case: &Case, story: &Story) {
+    let mut model = Model::new(case.seed, story);
+    for (count, step) in case.steps.iter().enumerate() {
+        model.step(*step);
+        if (count + 1) % CHECK_EVERY == 0 {
+            model.check();
         }
     }
+    model.remount();
+    model.check();
 }
 
 #[test]
 fn random_operations_do_what_a_plain_model_does() {
-    let seed = number_from("REELFS_SEED").unwrap_or_else(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.unwrap().as_nanos() as u64
-    });
-    let steps = number_from("REELFS_STEPS").unwrap_or(STEPS);
-    println!("REELFS_SEED={seed} REELFS_STEPS={steps}");
-    let mut model = Model::new(seed);
-    let trace = Trace(&mut model, seed);
-    for step in 1..=steps {
-        trace.0.step();
-        if step % CHECK_EVERY == 0 {
-            trace.0.check();
-        }
-    }
-    trace.0.remount();
-    trace.0.check();
+    cases::check(include_str!("model.cases"), STEPS, run);
 }

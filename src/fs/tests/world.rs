@@ -71,6 +71,10 @@ impl KernelCache for RecordingKernel {
     fn forget(&self, what: Vec<Forget>) {
         lock(&self.0).extend(what);
     }
+
+    fn after(&self, then: Box<dyn FnOnce() + Send>) {
+        then();
+    }
 }
 
 pub struct World {
@@ -331,7 +335,11 @@ impl World {
     }
 
     pub fn getattr_for_now(&self, ino: u64, asker: u32) -> Result<Attr, FsError> {
-        now(|done| self.fs.getattr_for(ino, || asker, done))
+        now(|done| self.fs.getattr_for(ino, None, || asker, done))
+    }
+
+    pub fn getattr_by_now(&self, ino: u64, fh: u64) -> Result<Attr, FsError> {
+        now(|done| self.fs.getattr_for(ino, Some(fh), || WRITER, done))
     }
 
     pub fn getattr_now(&self, ino: u64) -> Result<Attr, FsError> {
@@ -410,7 +418,7 @@ impl World {
     }
 
     pub fn write_now(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, FsError> {
-        now(|done| self.fs.write(fh, offset, data, done))
+        now(|done| self.fs.write(fh, offset, data, WrittenBy::Descriptor, done))
     }
 
     pub fn flush_as(&self, fh: u64, process: u32, killed: bool) -> Result<(), FsError> {

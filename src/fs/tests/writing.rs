@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::emulator::{Content, Effect, Fault, HostKind};
-use crate::fs::{FsError, Library, OpenMode, lock};
+use crate::fs::{FsError, Library, OpenMode, WrittenBy, lock};
 use crate::upload::Allocate;
 use std::time::Duration;
 
@@ -208,7 +208,10 @@ fn only_the_writer_sees_what_is_written_over_an_asset_by_its_number() {
     let world = World::new();
     world.add("a.mp4", text("older bytes"));
     let ino = world.ino(VIDEO, "a.mp4");
+    let reader = world.open_now(ino).unwrap().fh;
     let fh = world.open_to_write_now(ino, truncating()).unwrap().fh;
+    let size_by = |fh| world.getattr_by_now(ino, fh).unwrap().size_bytes;
+    assert_eq!((size_by(fh), size_by(reader)), (0, 11));
     let size_for = |asker| world.getattr_for_now(ino, asker).unwrap().size_bytes;
     assert_eq!((size_for(WRITER), size_for(WRITER + 1)), (0, 11));
     world.close_now(fh).unwrap();
@@ -314,7 +317,7 @@ fn a_copy_that_outlived_its_killed_writer_leaves_nothing() {
     let fh = world.open_to_write_now(ino, write_mode()).unwrap().fh;
     let slow = Effect::Delay(Duration::from_millis(300));
     world.fault(HostKind::Asset, slow);
-    let writing = start(|done| world.write(fh, 0, b"B", done));
+    let writing = start(|done| world.write(fh, 0, b"B", WrittenBy::Descriptor, done));
     assert!(writing.is_waiting());
     world.flush_as(fh, WRITER, true).unwrap();
     world.release(fh);
@@ -496,4 +499,39 @@ fn a_handle_on_a_deleted_asset_does_not_bring_it_back() {
     world.close_now(fh).unwrap();
     assert!(world.ls(VIDEO).unwrap().is_empty());
     assert_eq!(world.uploads_sent(), 1);
+}
+
+#[test]
+fn pages_of_a_mapping_go_where_they_belong_also_by_a_handle_that_appends() {
+    let world = World::new();
+    world.copy_in(VIDEO, "a.mp4", b"abcdef").unwrap();
+    let ino = world.ino(VIDEO, "a.mp4");
+    let fh = world.open_to_write_now(ino, appending()).unwrap().fh;
+    let page =
+        |offset, bytes| now(|done| world.write(fh, offset, bytes, WrittenBy::Pages, done)).unwrap();
+    // The first change copies the asset; the second finds the copy.
+    page(1, b"B");
+    page(3, b"D");
+    world.write_now(fh, 0, b"!").unwrap();
+    world.close_now(fh).unwrap();
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"aBcDef!");
+}
+
+#[test]
+fn the_kernel_caches_nothing_of_a_version_that_is_written_by_its_assets_number() {
+    let world = World::new();
+    world.add("a.mp4", text("older"));
+    let asset = world.ino(VIDEO, "a.mp4");
+    let fh = world.open_to_write_now(asset, truncating()).unwrap().fh;
+    let version = world.ino(VIDEO, "a.mp4");
+    assert_ne!(version, asset);
+    let shown = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert_eq!((shown.size_bytes, shown.ttl), (0, Duration::ZERO));
+    let reader = world.open_now(version).unwrap();
+    assert!(reader.direct_io && !reader.keep_cache);
+    world.write_now(fh, 0, b"newer").unwrap();
+    assert_eq!(world.read_all(reader.fh).unwrap(), b"newer");
+    world.close_now(fh).unwrap();
+    let shown = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert!(shown.size_bytes == 5 && !shown.ttl.is_zero());
 }
