@@ -200,7 +200,10 @@ fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {
         true => Urgency::AtOnce,
         false => Urgency::WhenIdle,
     };
-    mount::unmount(&args.mountpoint, urgency, &state_dir, &mut |line| {
+    let mountpoint = std::path::absolute(&args.mountpoint)?;
+    // Started from inside the mount, this process would itself be what keeps it busy.
+    let _ = std::env::set_current_dir("/");
+    mount::unmount(&mountpoint, urgency, &state_dir, &mut |line| {
         eprintln!("reelfs: {line}");
     })?;
     Ok(())
