@@ -7,7 +7,7 @@ pub mod api;
 pub mod asset;
 mod connect;
 pub mod expiry;
-mod json;
+pub(crate) mod json;
 pub mod message;
 pub mod origin;
 pub mod preview;

@@ -16,6 +16,9 @@ pub mod config;
 pub mod emulator;
 pub mod fs;
 pub mod fuse;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generate;
 pub mod health;
 pub mod http;
