@@ -31,6 +31,10 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Try the uploads again that were given up
     Retry(RetryArgs),
+    /// Show how mounts are doing: services, listings, cache, uploads, last errors
+    Status(StatusArgs),
+    /// Forget what was listed and list it anew
+    Refresh(RefreshArgs),
     /// Mount sample libraries served from this machine: no account needed
     #[cfg(feature = "emulator")]
     Demo(Box<DemoArgs>),
@@ -68,6 +72,24 @@ pub struct DemoArgs {
 pub struct RetryArgs {
     /// A file whose upload failed, or a mount point for all of them
     pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// A mount point, or a path inside a mount [default: every mount of this machine]
+    pub mountpoint: Option<PathBuf>,
+    /// Print what the mount serves as .reelfs/status.json; of several, a list
+    #[arg(long)]
+    pub json: bool,
+    /// Show it again every second, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RefreshArgs {
+    /// A mount point, a directory in it, or a file for its directory [default: all your mounts]
+    pub path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,7 @@ mod lookup;
 mod memory;
 mod pictures;
 mod read;
+pub mod refresh;
 mod revision;
 mod settle;
 mod stat;
@@ -34,7 +35,7 @@ pub mod status;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 mod write;
-mod xattr;
+pub mod xattr;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

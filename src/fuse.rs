@@ -21,6 +21,8 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
+use crate::fs::refresh::REFRESH;
+use crate::fs::xattr::is_order;
 use crate::fs::{Attr, Closer, FsError, LibraryFs, OpenMode, Opened, SetAttr, WrittenBy};
 use errno::errno;
 pub use notify::KernelNotifier;
@@ -452,7 +454,7 @@ impl Filesystem for FuseAdapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -460,6 +462,9 @@ impl Filesystem for FuseAdapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if is_order(name, value) && !self.owner.is(req.uid()) {
+            return reply.error(Errno::EPERM);
+        }
         answer(reply)(self.fs.setxattr(ino.0, name, value));
     }
 
@@ -467,7 +472,10 @@ impl Filesystem for FuseAdapter {
         answer(reply)(self.fs.removexattr(ino.0, name));
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if name == REFRESH && !self.owner.is(req.uid()) {
+            return reply.error(Errno::EPERM);
+        }
         answer_xattr(reply, size, self.fs.getxattr(ino.0, name));
     }
 

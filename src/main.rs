@@ -5,9 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reelfs::cli::{Cli, Command, GenerateArgs, Generated, Settings, UnmountArgs, helper};
+use reelfs::cli::{
+    Cli, Command, GenerateArgs, Generated, RefreshArgs, Settings, StatusArgs, UnmountArgs, helper,
+};
 use reelfs::config::{Config, ConfigError, Environment, Purpose, state_dir_for_unmount};
-use reelfs::mount::{Urgency, stack::build_stack};
+use reelfs::mount::status::Form;
+use reelfs::mount::{MountError, Urgency, stack::build_stack};
 use reelfs::{logging, mount};
 
 /// It failed; a sentence on stderr says why.
@@ -76,6 +79,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Words::Shown,
         ),
         Command::Unmount(args) => unmount(&args),
+        Command::Status(args) => status(&args).map_err(Into::into),
+        Command::Refresh(args) => refresh(&args),
         Command::Generate(args) => generate(&args),
         Command::Retry(args) => mount::retry(&args.path).map_err(Into::into),
         #[cfg(feature = "emulator")]
@@ -128,6 +133,40 @@ fn mount_on(
     Ok(())
 }
 
+fn status(args: &StatusArgs) -> Result<(), MountError> {
+    let form = match args.json {
+        true => Form::Json,
+        false => Form::Text,
+    };
+    let path = args.mountpoint.as_deref();
+    match args.watch {
+        true => mount::status::watch(path, form),
+        false => mount::status::status(path, form),
+    }
+}
+
+fn refresh(args: &RefreshArgs) -> anyhow::Result<()> {
+    let done = mount::refresh::refresh(args.path.as_deref())?;
+    let mut failed = None;
+    for directory in done {
+        let path = directory.directory.display();
+        match directory.outcome {
+            Ok((1, new)) => println!("{path}: 1 file, {new} new"),
+            Ok((files, new)) => println!("{path}: {files} files, {new} new"),
+            Err(error) => {
+                let why = format!("{path} was not listed anew: {error}");
+                if let Some(earlier) = failed.replace(why) {
+                    eprintln!("reelfs: {earlier}");
+                }
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(why) => anyhow::bail!(why),
+    }
+}
+
 fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
     use anyhow::Context;
     let written = match args.what {
@@ -143,7 +182,10 @@ fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {
         true => Urgency::AtOnce,
         false => Urgency::WhenIdle,
     };
-    mount::unmount(&args.mountpoint, urgency, &state_dir, &mut |line| {
+    let mountpoint = std::path::absolute(&args.mountpoint)?;
+    // Started from inside the mount, this process would itself be what keeps it busy.
+    let _ = std::env::set_current_dir("/");
+    mount::unmount(&mountpoint, urgency, &state_dir, &mut |line| {
         eprintln!("reelfs: {line}");
     })?;
     Ok(())

@@ -12,14 +12,17 @@ mod claim;
 mod daemon;
 mod detach;
 mod error;
+mod inquire;
 mod mountinfo;
 mod preflight;
 mod readahead;
+pub mod refresh;
 mod retry;
 mod serve;
 mod service;
 mod signals;
 pub mod stack;
+pub mod status;
 mod unmount;
 
 use std::path::{Path, PathBuf};

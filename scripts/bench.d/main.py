@@ -1,7 +1,6 @@
 """Takes the arguments of scripts/bench, measures, and has the report written."""
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import profiler  # noqa: E402
 import report  # noqa: E402
 import work  # noqa: E402
-from world import ROOT, WORK, Meter, emulator, mounted, rclone_program  # noqa: E402
+from world import ROOT, WORK, Meter, Neighbours, emulator, mounted, rclone_program  # noqa: E402
 
 MOUNTS = ["reelfs", "rclone", "rclone tuned"]
 # For one run of everything; far more than it takes.
@@ -78,9 +77,9 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, stop)
     signal.alarm(RUN_LIMIT_S * args.runs)
-    loads = [os.getloadavg()[0]]
+    neighbours = Neighbours()
     results = measure(reelfs, args.runs, args.only)
-    loads.append(os.getloadavg()[0])
+    busy = neighbours.busy()
     print(report.table(results), report.cost_table(results), sep="\n\n")
     kept = {f"{scene}: {figure}": by for (scene, figure), by in results.figures.items()}
     (WORK / "figures.json").write_text(json.dumps(kept, indent=1))
@@ -89,7 +88,7 @@ def main():
         if not args.no_document:
             by_name = {scene.name: scene for scene in work.scenes()}
             profile_of = lambda name: profiler.of(by_name[name], reelfs)  # noqa: E731
-            report.write(results, args.runs, loads, profile_of if profiler.is_there() else None)
+            report.write(results, args.runs, busy, profile_of if profiler.is_there() else None)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from world import PATIENCE_S, Meter, emulator, mounted
 RECORD = ["perf", "record", "--quiet", "-F", "997", "-e", "cpu-clock"]
 REPORT = ["perf", "report", "--stdio", "--no-children", "--no-inline", "-g", "none"]
 REPORT += ["--sort", "dso,symbol", "--percent-limit", "1.5"]
-MOST_LINES = 15
+MOST_LINES = 10
 
 
 def is_there():
@@ -32,5 +32,5 @@ def of(scene, reelfs):
         told = subprocess.run(report, capture_output=True, text=True, timeout=PATIENCE_S)
     lines = [line.strip() for line in told.stdout.splitlines() if re.match(r"\s+[\d.]+%", line)]
     # Hashes at the end of Rust's names, and arguments of generics, say nothing here.
-    short = [re.sub(r"::h[0-9a-f]{16}$", "", line)[:120] for line in lines]
+    short = [re.sub(r"::h[0-9a-f]{16}$", "", line)[:110].rstrip() for line in lines]
     return "\n".join(short[:MOST_LINES])

@@ -80,7 +80,8 @@ class Results:
 
     def advantage(self, row):
         best, own = self.best_peer(row.scene, row.figure, row.better), self.own(row.scene, row.figure)
-        if not best or not own:
+        # A difference between two measurements may fall below zero.
+        if best <= 0 or own <= 0:
             return None
         return own / best if row.better is LARGER else best / own
 
@@ -135,7 +136,7 @@ def targets(r):
     """The targets of the project, each with the figure of this run."""
 
     def times(scene, figure, better):
-        return r.advantage(Row(scene, figure, "", "", better))
+        return r.advantage(Row(scene, figure, "", "", better)) or 0
 
     in_order, again = (BIG, "in_order"), (BIG, "again")
     ls, unsized, remount = (THOUSAND, "ls"), (THOUSAND, "ls_unsized"), (THOUSAND, "ls_remount")
@@ -207,7 +208,7 @@ def profiles(results, found, profile_of):
         return "\n".join([*parts, "None: `perf` is not installed on this machine.", ""])
     parts.append("Processor time of reelfs by function (`perf record -e cpu-clock`), of one more run each.")
     for scene in scenes:
-        text = profile_of(scene) or "perf recorded nothing"
+        text = profile_of(scene) or "no function stands out"
         parts += ["", f"{scene}:", "", "```", text, "```"]
     return "\n".join([*parts, ""])
 
@@ -257,7 +258,7 @@ def plot(results):
         best = results.best_peer(row.scene, row.figure, row.better)
         bars = []
         for program in PROGRAMS:
-            if values.get(program) and best:
+            if values.get(program, 0) > 0 and best > 0:
                 times = values[program] / best if row.better is LARGER else best / values[program]
                 bars.append((program, times, row.form.format(values[program])))
         middle = y + len(bars) * BAR / 2 + 4
@@ -304,17 +305,20 @@ def commit():
     return f"commit {asked.stdout.strip()}" if asked.returncode == 0 else "an unknown commit"
 
 
-def document(results, runs, loads, profile_of):
+def document(results, runs, neighbours, profile_of):
     today = datetime.date.today().isoformat()
     found = targets(results)
-    busy = "" if loads[0] < 0.5 * CORES else " Other work ran on the machine meanwhile, which shows in every figure."
+    others = f"Other programs kept {neighbours:.1f} of {CORES} processors busy meanwhile"
+    others += ", which shows in every figure." if neighbours > 0.1 * CORES else "."
     return f"""# How fast reelfs is
 
 Written by `scripts/bench --runs {runs}` on {today}, of {commit()}; nothing here is written by hand.
-The machine: {machine()}; its load was {loads[0]:.1f} before the run and {loads[1]:.1f} after it.{busy}
-Beside reelfs {rclone_version()}. Medians of {runs} runs, each with a new mount, so that nothing is cached. The
-host is `reelfs emulate` on the same machine. "wan": {RTT_MS} ms a round trip, {SETUP} round trips for a new
-connection, {RATE // 1_000_000} MB/s a connection. "fast": bare loopback. Ratios travel to other machines, figures do not.
+The machine: {machine()}.
+{others}
+Beside reelfs {rclone_version()}. Medians of {runs} run{'s' if runs > 1 else ''}, each with a new mount, so
+that nothing is cached. The host is `reelfs emulate` on the same machine. "wan": {RTT_MS} ms a round trip,
+{SETUP} round trips for a new connection, {RATE // 1_000_000} MB/s a connection. "fast": bare loopback. Ratios travel to
+other machines, figures do not.
 
 - reelfs: `reelfs mount --cache-size {CACHE_MIB}M`
 - rclone: `rclone mount` of its `http` backend
@@ -343,8 +347,8 @@ are those that the host handed to the connection.
 {profiles(results, found, profile_of)}"""
 
 
-def write(results, runs, loads, profile_of):
+def write(results, runs, neighbours, profile_of):
     """`profile_of` takes a scene's name; nothing where there is no profiler."""
     docs = ROOT / "docs"
-    (docs / "PERFORMANCE.md").write_text(document(results, runs, loads, profile_of))
+    (docs / "PERFORMANCE.md").write_text(document(results, runs, neighbours, profile_of))
     (docs / "performance.svg").write_text(plot(results))

@@ -1,6 +1,7 @@
 """The programs that are measured: the emulated host, the mounts over it, and what both did."""
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,26 @@ def rclone_version():
 def cpu_seconds(pid):
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Neighbours:
+    """How many processors other programs kept busy while something ran, on average."""
+
+    def __init__(self):
+        self.start = self._now()
+
+    @staticmethod
+    def _now():
+        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
+        all_s = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+        ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return time.monotonic(), all_s - sum(usage.ru_utime + usage.ru_stime for usage in ours)
+
+    def busy(self):
+        """Once our programs have ended, since only then what they used is known."""
+        wall, theirs = (after - before for after, before in zip(self._now(), self.start))
+        return max(theirs, 0) / wall
 
 
 def end(process, point=None):

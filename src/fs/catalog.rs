@@ -72,6 +72,8 @@ pub struct State {
     renewing: HashMap<AssetKey, Vec<UrlDone>>,
     not_before: HashMap<Library, Instant>,
     complained: HashMap<Library, String>,
+    /// Whose listing counts as old, whatever its age, until it is made anew.
+    distrusted: HashSet<Library>,
 }
 
 impl Catalog {
@@ -94,6 +96,7 @@ impl Catalog {
             renewing: HashMap::new(),
             not_before: HashMap::new(),
             complained: HashMap::new(),
+            distrusted: HashSet::new(),
         };
         let behind = |provider: Arc<dyn Provider>| {
             let workers = Workers::new(provider.service().name(), CALLS_PER_SERVICE);

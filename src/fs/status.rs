@@ -84,6 +84,8 @@ pub struct LibraryStatus {
     pub entries: usize,
     /// `None` where it was not listed yet, and for Runflow, which has no listing.
     pub listing_age_seconds: Option<f64>,
+    /// It is shown without asking the service.
+    pub fresh: bool,
     /// An older listing stands in, because the service is unwell.
     pub stale: bool,
     /// Why the last listing failed.
@@ -214,6 +216,8 @@ impl LibraryFs {
                     entries: state.tree.entries(*library).len(),
                     listing_age_seconds: listed_at
                         .map(|at| seconds(now.saturating_duration_since(at))),
+                    fresh: listed_at.is_some()
+                        && !self.catalog.fresh_for(&state, *library).is_zero(),
                     stale: listed_at.is_some() && problem.is_some(),
                     problem,
                 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 
+use super::refresh::REFRESH;
 use super::{FsError, LibraryFs, Place};
 use crate::http::SignedUrl;
 use crate::provider::{Details, media_type};
@@ -88,11 +89,20 @@ pub(super) fn mime_type(node: &AssetNode) -> Option<String> {
     })
 }
 
+/// Whether setting this attribute to this orders something that concerns the whole mount: for its owner
+/// alone, whatever the modes allow.
+pub fn is_order(name: &OsStr, value: &[u8]) -> bool {
+    name == UPLOAD && value == RETRY || name == REFRESH
+}
+
 impl LibraryFs {
     /// The value of one attribute.
     pub fn getxattr(&self, ino: u64, name: &OsStr) -> Result<Vec<u8>, FsError> {
         let name = name.to_str().filter(|name| name.starts_with(NAMESPACE));
         let name = name.ok_or(FsError::NotSupported)?;
+        if name == REFRESH {
+            return self.refresh(ino);
+        }
         let found = match self.staged_state(ino) {
             Some(state) if name == UPLOAD => Some(state),
             _ => self.shown(ino, |node| {
@@ -120,12 +130,15 @@ impl LibraryFs {
             .collect())
     }
 
-    /// The one thing that can be set: `user.reelfs.upload` to `retry`, on a file whose upload was
+    /// The one thing that can be set (but for [`REFRESH`], which changes nothing): `user.reelfs.upload` to `retry`, on a file whose upload was
     /// given up, or on a directory for every such file of the mount. Any other `user.` attribute is
     /// taken and not kept, where files are taken: else a copy with its attributes would fail for
     /// them.
     pub fn setxattr(&self, ino: u64, name: &OsStr, value: &[u8]) -> Result<(), FsError> {
         let place = self.place(ino).ok_or(FsError::NotFound)?;
+        if OsStr::new(REFRESH) == name {
+            return Ok(());
+        }
         if OsStr::new(UPLOAD) != name || place == Place::File && is_state(value) {
             return self.ignore_attribute(ino, place, name);
         }

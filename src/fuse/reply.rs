@@ -34,6 +34,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether `uid` may give orders to the mount: the owner as shown, who serves it, and root.
+    pub(super) fn is(&self, uid: u32) -> bool {
+        uid == self.uid || uid == 0 || uid == rustix::process::geteuid().as_raw()
+    }
+
     fn permissions(&self, attr: &Attr) -> u16 {
         let umask = self.umask.filter(|_| !is_control(attr.ino));
         match (umask, attr.kind) {

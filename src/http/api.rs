@@ -35,8 +35,9 @@ use super::spare::{Opener, opener};
 use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
 use crate::clock::Clock;
 
-/// Largest JSON answer read. A page of 50 assets is under 200 KB even with long prompts as names.
-pub const MAX_ANSWER_BYTES: u64 = 16 << 20;
+/// Largest JSON answer read. A page of 50 assets is under 200 KB even with long prompts as names. Read
+/// as JSON, the worst that fits (objects of one short field) takes some ninety times as much memory.
+pub const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 /// Same-origin redirects followed (a missing trailing slash costs one).
 const MAX_REDIRECTS: usize = 3;

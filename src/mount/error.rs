@@ -64,6 +64,20 @@ pub enum MountError {
     NotMounted(PathBuf),
     #[error("{} is not in a reelfs mount that takes files; name a file or directory in one", .0.display())]
     NotInAMount(PathBuf),
+    #[error("{} is in a file system of type {fs_type}, not in a mount of reelfs; `findmnt -t fuse,fuse.reelfs` lists those", path.display())]
+    NotReelfs { path: PathBuf, fs_type: String },
+    #[error("reelfs has nothing mounted on this machine; run: reelfs mount DIRECTORY")]
+    NoMounts,
+    #[error("the mount on {path} is dead: its process has ended; run: reelfs unmount {path}", path = .0.display())]
+    Dead(PathBuf),
+    #[error("the mount on {} belongs to another user, who alone may ask it; run this as that user", .0.display())]
+    NotYours(PathBuf),
+    #[error("the mount on {} does not answer; its process may be stopped, and its log may say why", .0.display())]
+    Silent(PathBuf),
+    #[error("the mount on {} is of an older reelfs, which tells no status; unmount it and mount it again", .0.display())]
+    NoStatus(PathBuf),
+    #[error("{} is not something that a service lists; name a directory or file of a library", .0.display())]
+    NothingToRefresh(PathBuf),
     #[error("{} is a mount of {source_name}, not of reelfs; use umount", path.display())]
     NotOurs { path: PathBuf, source_name: String },
     #[error(

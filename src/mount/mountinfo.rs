@@ -54,10 +54,16 @@ pub fn mount_at(path: &Path) -> io::Result<Option<Mount>> {
     Ok(topmost(&text, path))
 }
 
-/// The mount that the file system with this number is.
-pub fn mount_of(device: DeviceId) -> io::Result<Option<Mount>> {
+/// Every mount, in the kernel's order.
+pub fn all_mounts() -> io::Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo")?;
     let mounts = text.split(|&b| b == b'\n').filter_map(parse_line);
+    Ok(mounts.collect())
+}
+
+/// The mount that the file system with this number is.
+pub fn mount_of(device: DeviceId) -> io::Result<Option<Mount>> {
+    let mounts = all_mounts()?;
     Ok(mounts.into_iter().find(|mount| mount.device == device))
 }
 

@@ -125,7 +125,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
     }
 }
 
-fn resolve_by_parent(path: &Path) -> io::Result<PathBuf> {
+/// As [`resolve`], without looking at the last part of the path.
+pub fn resolve_by_parent(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Ok(parent.canonicalize()?.join(name)),

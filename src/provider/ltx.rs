@@ -154,9 +154,9 @@ impl LtxProvider {
         if total_items.is_none() && total_pages.is_some_and(|pages| pages > 0) {
             return Ok(());
         }
+        let mut known: BTreeSet<AssetId> = ids(pages).cloned().collect();
         loop {
             check_size(pages)?;
-            let known: BTreeSet<AssetId> = ids(pages).cloned().collect();
             let last_was_empty = pages.last().is_some_and(|page| page.items == 0);
             if last_was_empty || total_items.is_some_and(|total| held(pages) >= total) {
                 return Ok(());
@@ -166,7 +166,9 @@ impl LtxProvider {
                 Err(ProviderError::Refused { .. }) if total_pages.is_some() => return Ok(()),
                 next => next?,
             };
-            let nothing_new = next.assets.iter().all(|asset| known.contains(&asset.id));
+            let before = known.len();
+            known.extend(next.assets.iter().map(|asset| asset.id.clone()));
+            let nothing_new = known.len() == before;
             pages.push(next);
             if nothing_new {
                 return Ok(());

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{Asset, AssetId, Library, Provider, ProviderError, Service, Upload};
+use super::{Arrived, Asset, AssetId, Library, Provider, ProviderError, Service, Upload};
 use crate::health::{Health, Label};
 
 struct Observed {
@@ -55,6 +55,15 @@ impl Provider for Observed {
             format_args!("listing {library}"),
             self.provider.list(library),
         )
+    }
+
+    fn list_and_tell(
+        &self,
+        library: Library,
+        arrived: &Arrived<'_>,
+    ) -> Result<Vec<Asset>, ProviderError> {
+        let listed = self.provider.list_and_tell(library, arrived);
+        self.note(format_args!("listing {library}"), listed)
     }
 
     fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError> {

@@ -255,10 +255,23 @@ impl RunwayProvider {
         };
         let answer = self.api.get(&request);
         let items = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?;
-        let items = wire::objects(items, |item| self.item(item))?;
+        self.items_of(items)
+    }
+
+    fn items_of(&self, page: Value) -> Result<Vec<Item>, ProviderError> {
+        let items = wire::objects(page, |item| self.item(item))?;
         let readable = |item: &&Item| item.name.is_some() || item.identity().is_some();
         wire::check_readable(items.len(), items.iter().filter(readable).count())?;
         Ok(items)
+    }
+
+    /// The assets of a page of `library` that is here already, the odd ones left out.
+    pub fn assets_of(&self, page: Value, library: Library) -> Result<Vec<Asset>, ProviderError> {
+        let mut odd = Oddities::default();
+        let items = self.items_of(page)?.into_iter();
+        Ok(items
+            .filter_map(|item| self.asset(item, library, &mut odd))
+            .collect())
     }
 
     fn item(&self, item: Value) -> Result<Item, ProviderError> {

@@ -79,6 +79,10 @@ pub fn epoch_ms<'de, D: Deserializer<'de>>(
     })
 }
 
+/// Assets taken from one page, of which 50 are asked for: a service that ignores the limit may give a
+/// whole library at once, but not fill the memory.
+const MOST_ON_A_PAGE: usize = 10_000;
+
 /// The objects of a page's array, each read by `read`; an array that holds anything else is no
 /// page.
 pub fn objects<T>(
@@ -90,6 +94,12 @@ pub fn objects<T>(
             "a page that isn't a list of assets".into(),
         ));
     };
+    if items.len() > MOST_ON_A_PAGE {
+        return Err(ProviderError::Malformed(format!(
+            "a page of {} assets",
+            items.len()
+        )));
+    }
     items.into_iter().map(read).collect()
 }
 

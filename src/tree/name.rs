@@ -1,11 +1,11 @@
 //! From what a service calls an asset to what stands in a directory. Pure.
 //!
-//! Promises: a name is never empty, `.` or `..`, holds no `/`, NUL or control character, and is at
-//! most 255 bytes, cut at a character before its extension. Within one directory every name stands
+//! Promises: a name is never empty, `.` or `..`, holds no `/`, NUL or control character, nor one that
+//! turns the direction of what follows (`gpj.exe` would show as `exe.jpg`), and is at most 255 bytes, cut at a character before its extension. Within one directory every name stands
 //! once: the newest asset of a name keeps it, each older one carries the first eight characters of
 //! its id.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::provider::{Asset, media_type};
 
@@ -15,6 +15,8 @@ pub const MAX_NAME_BYTES: usize = 255;
 const MAX_EXTENSION_BYTES: usize = 12;
 /// Characters of the id that tell apart assets of one name.
 const ID_PREFIX_CHARS: usize = 8;
+/// Of an id that shares its prefix; longer ones are cut and counted.
+const ID_CHARS: usize = 64;
 
 /// The name that `asset` asks for, before it is made unique in its directory.
 pub fn wanted_name(asset: &Asset) -> String {
@@ -59,13 +61,25 @@ pub fn unique_names<'a>(wanted: impl Iterator<Item = (&'a str, &'a str)> + Clone
     let mut taken: HashSet<&str> = HashSet::new();
     let keeps: Vec<bool> = wanted.clone().map(|(name, _)| taken.insert(name)).collect();
     let mut taken: HashSet<String> = taken.into_iter().map(str::to_string).collect();
+    // Where counting goes on, or a library of ids that begin alike would take hours.
+    let mut counted: HashMap<(&str, String), u64> = HashMap::new();
     wanted
         .zip(keeps)
         .map(|((name, id), keeps)| {
             if keeps {
                 return name.to_string();
             }
-            let unique = marked_names(name, id)
+            let id = safe(id);
+            let [short, whole] =
+                [ID_PREFIX_CHARS, ID_CHARS].map(|n| id.chars().take(n).collect::<String>());
+            let next = counted.entry((name, whole.clone())).or_insert(2);
+            let unique = [short, whole.clone()]
+                .into_iter()
+                .chain((*next..).map(|n| {
+                    *next = n + 1;
+                    format!("{whole} {n}")
+                }))
+                .map(|mark| marked(name, &mark))
                 .find(|candidate| !taken.contains(candidate))
                 .unwrap_or_else(|| name.to_string());
             taken.insert(unique.clone());
@@ -74,23 +88,14 @@ pub fn unique_names<'a>(wanted: impl Iterator<Item = (&'a str, &'a str)> + Clone
         .collect()
 }
 
-/// `clip (1a2b3c4d).mp4`, then with the whole id, then with the whole id and a count.
-fn marked_names<'a>(name: &'a str, id: &'a str) -> impl Iterator<Item = String> + 'a {
-    let id = safe(id);
-    let short: String = id.chars().take(ID_PREFIX_CHARS).collect();
-    let whole: String = id.chars().take(64).collect();
-    let counted = whole.clone();
-    [short, whole]
-        .into_iter()
-        .chain((2u64..).map(move |n| format!("{counted} {n}")))
-        .map(move |mark| {
-            let (stem, extension) = split_extension(name);
-            let tail = match extension {
-                Some(extension) => format!(" ({mark}).{extension}"),
-                None => format!(" ({mark})"),
-            };
-            cut(stem, &tail)
-        })
+/// `clip (1a2b3c4d).mp4`
+fn marked(name: &str, mark: &str) -> String {
+    let (stem, extension) = split_extension(name);
+    let tail = match extension {
+        Some(extension) => format!(" ({mark}).{extension}"),
+        None => format!(" ({mark})"),
+    };
+    cut(stem, &tail)
 }
 
 fn has_type(name: &str, wanted: &str) -> bool {
@@ -124,11 +129,19 @@ fn cut(stem: &str, tail: &str) -> String {
     format!("{}{tail}", &stem[..end])
 }
 
+/// What a directory can't hold, a terminal acts upon, or shows as something else: control characters,
+/// line separators, embeddings, overrides and isolates. Marks of direction stay: names in Arabic and
+/// Hebrew have them.
+fn misleads(c: char) -> bool {
+    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c == '/' || c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// Replaces what a directory can't hold, and `.` and `..`.
 fn safe(raw: &str) -> String {
     let name: String = raw
         .chars()
-        .map(|c| if c == '/' || c.is_control() { '_' } else { c })
+        .map(|c| if misleads(c) { '_' } else { c })
         .collect();
     match name.as_str() {
         "." => "_".to_string(),
@@ -162,6 +175,33 @@ mod tests {
             url: None,
             details: None,
         }
+    }
+
+    #[test]
+    fn a_character_that_turns_the_text_or_acts_on_a_terminal_is_replaced() {
+        for (name, shown) in [
+            ("invoice\u{202e}gpj.mp4", "invoice_gpj.mp4"),
+            ("\u{2067}a\u{2069}.mp4", "_a_.mp4"),
+            ("a\u{1b}[2J\u{9b}1m.mp4", "a_[2J_1m.mp4"),
+            ("a\u{2028}b.mp4", "a_b.mp4"),
+            ("\u{200f}שלום.mp4", "\u{200f}שלום.mp4"),
+        ] {
+            assert_eq!(wanted_name(&asset(Some(name), Some("mp4"))), shown);
+        }
+    }
+
+    /// Trying each count anew for each name would take minutes for so many.
+    #[test]
+    fn many_ids_that_begin_alike_are_counted() {
+        let ids: Vec<String> = (0..30_000)
+            .map(|n| format!("{}{n}", "x".repeat(64)))
+            .collect();
+        let names = unique_names(ids.iter().map(|id| ("a.mp4", id.as_str())));
+        assert_eq!(names[0], "a.mp4");
+        assert_eq!(names[1], "a (xxxxxxxx).mp4");
+        assert_eq!(names[3], format!("a ({} 2).mp4", "x".repeat(64)));
+        let different: HashSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len());
     }
 
     #[test]

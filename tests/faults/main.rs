@@ -11,9 +11,12 @@ mod support;
 
 mod bench;
 mod cell;
+mod cuts;
 mod doors;
 mod expected;
+mod hostile;
 mod kinds;
 mod kth;
 mod logged;
 mod matrix;
+mod mounted;

@@ -54,6 +54,13 @@ fn a_background_mount_returns_once_it_answers_and_unmount_ends_it() {
 }
 
 #[test]
+fn unmount_from_inside_does_not_stand_in_its_own_way() {
+    let studio = Studio::new();
+    studio.sh("cd $MNT/runway; exec $REELFS unmount ..");
+    assert!(!studio.is_mounted());
+}
+
+#[test]
 fn unmount_waits_for_uploads() {
     let studio = unmounted().environment("REELFS_WRITE_BACK", "true");
     mount_behind(&studio);

@@ -9,7 +9,7 @@ use reelfs::emulator::{
 };
 use serde_json::json;
 
-use crate::support::{Studio, errno, names};
+use crate::support::{Studio, errno, names, until};
 
 const UUID: &str = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
 
@@ -375,6 +375,21 @@ fn ltx_sizes_are_right_at_the_first_stat_and_cost_nothing_after_a_remount() {
     assert_eq!(studio.sh(long), before);
     assert_eq!(studio.requests(HostKind::Asset), [""; 0]);
     assert_eq!(studio.services.refusals().heads, 0);
+}
+
+#[test]
+fn reading_a_directory_learns_the_sizes_that_its_api_does_not_tell() {
+    let studio = Studio::new();
+    for n in 0..70 {
+        let asset = LtxAsset::new("video/mp4", small(n));
+        studio.services.add_ltx(asset);
+    }
+    assert_eq!(names(&studio.at("ltx/videos")).len(), 70);
+    until("each is asked for", || {
+        studio.requests(HostKind::Asset).len() == 70
+    });
+    let sizes = studio.sh("cd $MNT/ltx/videos; stat -c %s * | sort -n | sed -n '1p;$p'");
+    assert_eq!(sizes, "1000\n1069");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod metadata;
 mod model;
 mod package;
 mod reading;
+mod refresh;
 mod status;
 mod thumbnails;
 mod writing;

@@ -298,3 +298,96 @@ fn a_handle_reads_one_snapshot_however_long_it_takes() {
     let told: Value = serde_json::from_str(&whole).expect("one document");
     assert_eq!(service(&told, "runway")["reachable"], "unknown");
 }
+
+// ---- reelfs status ----
+
+#[test]
+fn reelfs_status_shows_a_mount_and_its_document() {
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    studio
+        .services
+        .add_runway(RunwayAsset::named("clip.mp4", Content::synthetic(MIB, 1)));
+    studio.mount();
+    let text = studio.sh("cat $MNT/runway/video/clip.mp4 > x; $REELFS status $MNT");
+    for words in [
+        "runway/video",
+        "1 file  listed",
+        "1.00 MiB fetched",
+        "not asked yet",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let point = studio.at("");
+    let point = point.to_str().unwrap().trim_end_matches('/');
+    let inside = studio.sh("$REELFS status --json $MNT/runway/video/clip.mp4");
+    let document: Value = serde_json::from_str(&inside).unwrap();
+    assert_eq!(document["mount_point"], point);
+    assert_eq!(document["streams"]["fetched_bytes"], MIB);
+    // Mounts of other tests come and go, and may be dead.
+    let all = studio.sh("$REELFS status --json || true");
+    let all: Value = serde_json::from_str(&all).unwrap();
+    let mut all = all.as_array().unwrap().iter();
+    assert!(all.any(|mount| mount["mount_point"] == point));
+}
+
+#[test]
+fn reelfs_status_of_what_is_no_living_mount_is_one_sentence() {
+    let studio = Studio::new();
+    let here = studio.here("");
+    let said = studio.reelfs_fails(&["status", here.to_str().unwrap()]);
+    assert!(said.contains("nothing is mounted on"), "{said}");
+    let said = studio.reelfs_fails(&["status", "/proc"]);
+    assert!(said.contains("type proc"), "{said}");
+    let said = studio.reelfs_fails(&["status", "/absent"]);
+    assert!(said.contains("does not exist"), "{said}");
+    let point = studio.at("");
+    let point = point.to_str().unwrap();
+    studio.signal(rustix::process::Signal::STOP);
+    until("it is stopped", || {
+        !studio.reelfs(&["status", point]).status.success()
+    });
+    let said = studio.reelfs_fails(&["status", point]);
+    assert!(said.contains("does not answer"), "{said}");
+    studio.signal(rustix::process::Signal::CONT);
+    studio.kill();
+    let said = studio.reelfs_fails(&["status", point]);
+    assert!(
+        said.contains("is dead") && said.contains("reelfs unmount"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_watched_status_follows_and_ends_with_the_mount() {
+    let studio = Studio::new();
+    let watching = studio.spawn("exec $REELFS status --watch $MNT > seen");
+    let seen = || fs::read_to_string(studio.here("seen")).unwrap_or_default();
+    until("two blocks", || seen().matches("Services").count() >= 2);
+    assert!(
+        !seen().contains('\u{1b}'),
+        "no terminal, no control sequences"
+    );
+    studio.unmount();
+    let output = watching.output();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("nothing is mounted on"), "{said}");
+}
+
+#[test]
+fn a_watched_status_has_bars_for_uploads_on_a_terminal() {
+    let studio = Studio::with(&["--write-back", "--unmount-timeout", "1s"]);
+    studio.sh("ls $MNT/runway/image");
+    let slow = Fault::at(HostKind::Useapi).method("POST");
+    studio.services.add_fault(slow.does(Effect::Silent));
+    studio.make("a.png", &noise(3 * MIB, 1));
+    studio.sh("cp a.png $MNT/runway/image/");
+    let script = "TERM=xterm exec script -qfec \"stty cols 120; $REELFS status --watch $MNT\" seen";
+    let watching = studio.spawn(script);
+    let seen = || fs::read_to_string(studio.here("seen")).unwrap_or_default();
+    until("the bar shows", || {
+        seen().contains("runway/image/a.png  [") && seen().contains("of 3.00 MiB")
+    });
+    watching.signal(rustix::process::Signal::TERM);
+    watching.output();
+}

@@ -22,7 +22,8 @@ impl Catalog {
     pub fn fresh_for(&self, state: &State, library: Library) -> Duration {
         let now = self.now();
         let listed = state.tree.listed_at(library);
-        let by_age = listed.map_or(Duration::ZERO, |at| {
+        let trusted = listed.filter(|_| !state.distrusted.contains(&library));
+        let by_age = trusted.map_or(Duration::ZERO, |at| {
             (at + self.listing_ttl).saturating_duration_since(now)
         });
         let by_pause = state.not_before.get(&library);
@@ -62,6 +63,7 @@ impl Catalog {
     }
 
     fn load(&self, library: Library) {
+        let was_distrusted = self.lock().distrusted.remove(&library);
         let asked_at = self.now();
         let arrived = |assets: &[Asset]| self.note_arrival(library, assets);
         let listed = self.ask(library.service(), |provider| {
@@ -72,6 +74,7 @@ impl Catalog {
             (assets, remembered)
         });
         let mut state = self.lock();
+        let is_new = listed.is_ok();
         let (answer, changes) = match listed {
             Ok((assets, remembered)) => {
                 state.not_before.remove(&library);
@@ -88,11 +91,23 @@ impl Catalog {
                 Changes::default(),
             ),
         };
+        if was_distrusted && !is_new {
+            // A refresh that failed made it no newer.
+            state.distrusted.insert(library);
+        }
+        // Distrusted while the service answered: this may be older than what is asked for.
+        let again = is_new && state.distrusted.contains(&library);
+        let waiting = match again {
+            true => Vec::new(),
+            false => state.loading.remove(&library).unwrap_or_default(),
+        };
         let begins = state.end_early(library);
-        let waiting = state.loading.remove(&library).unwrap_or_default();
         drop(state);
         self.begin_storing(begins);
         self.announce(library, changes);
+        if again {
+            self.on_worker(library.service(), move |catalog| catalog.load(library));
+        }
         for ready in waiting {
             ready(answer.clone());
         }
@@ -130,6 +145,12 @@ impl Catalog {
 }
 
 impl State {
+    /// Lets no listing from before this call be taken for fresh, whatever its age.
+    pub fn distrust(&mut self, library: Library) {
+        self.distrusted.insert(library);
+        self.not_before.remove(&library);
+    }
+
     /// Notes that `ready` waits for a listing; whether nobody has begun with it yet.
     fn begin_loading(&mut self, library: Library, ready: Option<Ready>) -> bool {
         let begins = !self.loading.contains_key(&library);

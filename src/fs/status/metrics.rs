@@ -255,6 +255,7 @@ mod tests {
                 path: "odd\"\\\nname".to_string(),
                 entries: 2,
                 listing_age_seconds: Some(1.5),
+                fresh: false,
                 stale: true,
                 problem: None,
             }],

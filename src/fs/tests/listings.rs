@@ -345,3 +345,23 @@ fn a_bug_in_a_provider_is_an_error_and_holds_up_nobody() {
         assert!(matches!(listed, Err(FsError::Io(_))), "{listed:?}");
     }
 }
+
+#[test]
+fn a_refresh_while_a_listing_is_under_way_is_answered_by_a_newer_one() {
+    let world = World::new();
+    world.add("old.mp4", text("a"));
+    let slow = Fault::at(HostKind::Useapi).times(1);
+    let slow = slow.does(Effect::Delay(Duration::from_secs(2)));
+    world.emulator.add_fault(slow);
+    let (fh, listed) = world.start_ls(VIDEO);
+    until("the service is asked", || world.listings_asked(VIDEO) == 1);
+    let directory = world.directory(VIDEO);
+    let refreshed = world.getxattr(directory, OsStr::new("user.reelfs.refresh"));
+    assert_eq!(refreshed.unwrap(), b"runway/video\n");
+    world.add("new.mp4", text("b"));
+    assert_eq!(listed.wait().unwrap().len(), 4, "both, and the dots");
+    assert_eq!(world.listings_asked(VIDEO), 2);
+    assert_eq!(world.ls(VIDEO).unwrap(), ["new.mp4", "old.mp4"]);
+    assert_eq!(world.listings_asked(VIDEO), 2, "it is believed again");
+    world.releasedir(fh);
+}
