@@ -8,7 +8,7 @@ pub mod asset;
 mod connect;
 pub mod expiry;
 pub mod glance;
-mod json;
+pub(crate) mod json;
 pub mod message;
 pub mod origin;
 pub mod preview;

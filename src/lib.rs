@@ -17,6 +17,9 @@ pub mod doctor;
 pub mod emulator;
 pub mod fs;
 pub mod fuse;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generate;
 pub mod health;
 pub mod http;

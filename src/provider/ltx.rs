@@ -301,6 +301,14 @@ impl LtxProvider {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl LtxProvider {
+    /// What a page holds.
+    pub(crate) fn read(&self, page: Value, library: Library) -> Result<Vec<Asset>, ProviderError> {
+        Ok(self.read_page(page, library, 1)?.assets)
+    }
+}
+
 impl Provider for LtxProvider {
     fn service(&self) -> Service {
         Service::Ltx

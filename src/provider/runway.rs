@@ -345,6 +345,28 @@ impl RunwayProvider {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl RunwayProvider {
+    /// What a page holds.
+    pub(crate) fn read_page(
+        &self,
+        page: Value,
+        library: Library,
+    ) -> Result<Vec<Asset>, ProviderError> {
+        let items: Vec<Item> = wire::objects(page, |item| self.item(item))?;
+        let mut odd = Oddities::default();
+        let assets = items.into_iter();
+        Ok(assets
+            .filter_map(|item| self.asset(item, library, &mut odd))
+            .collect())
+    }
+
+    /// What the answer to an upload says.
+    pub(crate) fn read_uploaded(&self, answer: Value, name: &str) -> Option<Asset> {
+        self.uploaded(answer, Library::RunwayVideo, name)
+    }
+}
+
 impl Provider for RunwayProvider {
     fn service(&self) -> Service {
         Service::Runway
