@@ -25,7 +25,7 @@ use super::{
 use crate::http::{ApiClient, ApiRequest, ApiUpload, SignedUrl, TransportError};
 
 /// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
-const ASSETS: &str = "v1/runwayml/assets/";
+pub(super) const ASSETS: &str = "v1/runwayml/assets/";
 
 /// The page's largest `limit`.
 const PAGE: usize = 50;
@@ -342,6 +342,28 @@ impl RunwayProvider {
             name: asset.name.or_else(|| Some(name.to_string())),
             ..asset
         })
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl RunwayProvider {
+    /// What a page holds.
+    pub(crate) fn read_page(
+        &self,
+        page: Value,
+        library: Library,
+    ) -> Result<Vec<Asset>, ProviderError> {
+        let items: Vec<Item> = wire::objects(page, |item| self.item(item))?;
+        let mut odd = Oddities::default();
+        let assets = items.into_iter();
+        Ok(assets
+            .filter_map(|item| self.asset(item, library, &mut odd))
+            .collect())
+    }
+
+    /// What the answer to an upload says.
+    pub(crate) fn read_uploaded(&self, answer: Value, name: &str) -> Option<Asset> {
+        self.uploaded(answer, Library::RunwayVideo, name)
     }
 }
 
