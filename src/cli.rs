@@ -33,6 +33,9 @@ pub enum Command {
     Retry(RetryArgs),
     /// Show how mounts are doing: services, listings, cache, uploads, last errors
     Status(StatusArgs),
+    /// Check what a mount needs, and say what to do about what is missing
+    #[command(after_help = TOKENS)]
+    Doctor(Box<DoctorArgs>),
     /// Forget what was listed and list it anew
     Refresh(RefreshArgs),
     /// Mount sample libraries served from this machine: no account needed
@@ -84,6 +87,15 @@ pub struct StatusArgs {
     /// Show it again every second, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 #[derive(Debug, Args)]

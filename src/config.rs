@@ -6,7 +6,7 @@
 //! the default. It fails with one sentence that names the setting and where its value came from;
 //! no error and no Debug output holds a token.
 
-mod file;
+pub(crate) mod file;
 mod owner;
 mod source;
 

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reelfs::cli::{
-    Cli, Command, GenerateArgs, Generated, RefreshArgs, Settings, StatusArgs, UnmountArgs, helper,
+    Cli, Command, DoctorArgs, GenerateArgs, Generated, RefreshArgs, Settings, StatusArgs,
+    UnmountArgs, helper,
 };
 use reelfs::config::{Config, ConfigError, Environment, Purpose, state_dir_for_unmount};
 use reelfs::mount::status::Form;
 use reelfs::mount::{MountError, Urgency, stack::build_stack};
-use reelfs::{logging, mount};
+use reelfs::{doctor, logging, mount};
 
 /// It failed; a sentence on stderr says why.
 const FAILURE: u8 = 1;
@@ -80,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         ),
         Command::Unmount(args) => unmount(&args),
         Command::Status(args) => status(&args).map_err(Into::into),
+        Command::Doctor(args) => examine(&args),
         Command::Refresh(args) => refresh(&args),
         Command::Generate(args) => generate(&args),
         Command::Retry(args) => mount::retry(&args.path).map_err(Into::into),
@@ -142,6 +144,22 @@ fn status(args: &StatusArgs) -> Result<(), MountError> {
     match args.watch {
         true => mount::status::watch(path, form),
         false => mount::status::status(path, form),
+    }
+}
+
+fn examine(args: &DoctorArgs) -> anyhow::Result<()> {
+    let findings = doctor::examine(&args.settings, environment());
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&findings)?),
+        false => print!("{}", doctor::text(&findings)),
+    }
+    let problems = findings
+        .iter()
+        .filter(|f| f.verdict == doctor::Verdict::Problem);
+    match problems.count() {
+        0 => Ok(()),
+        1 => anyhow::bail!("there is a problem; what to do stands with it"),
+        count => anyhow::bail!("there are {count} problems; what to do stands with each"),
     }
 }
 

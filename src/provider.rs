@@ -4,6 +4,7 @@
 //! Promise: every call blocks until it has an answer or its deadline passed, so it runs on a
 //! worker thread, never on a thread of the FUSE loop. A listing is whole or an error.
 
+pub mod checkup;
 mod details;
 mod failure;
 pub mod ltx;

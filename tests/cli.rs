@@ -265,3 +265,135 @@ fn bash_completes_commands_and_flags() {
         assert!(script.contains("cache-size"), "{name}");
     }
 }
+
+/// The rows of the table of mistakes in docs/MESSAGES.md: mistake, code, what is said.
+fn documented() -> Vec<(String, i32, String)> {
+    let text = fs::read_to_string("docs/MESSAGES.md").unwrap();
+    let table = text.split("| mistake |").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let said = cells[2].trim_matches('`').to_string();
+        (cells[0].to_string(), cells[1].parse().unwrap(), said)
+    })
+    .collect()
+}
+
+#[test]
+fn the_usual_mistakes_say_what_the_document_says() {
+    let program = Program::new();
+    let home = program.home.path().to_path_buf();
+    for directory in ["empty", "full"] {
+        fs::create_dir(home.join(directory)).unwrap();
+    }
+    fs::write(home.join("full/file"), "x").unwrap();
+    let at = |name: &str| home.join(name).to_str().unwrap().to_string();
+    let (empty, full, file, absent) = (at("empty"), at("full"), at("full/file"), at("absent"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    type Made<'a> = (&'a str, Vec<&'a str>, &'a [(&'a str, &'a str)], &'a str);
+    let made: Vec<Made<'_>> = vec![
+        ("no token", vec!["mount", &empty], &[], &empty),
+        (
+            "the mount point does not exist",
+            vec!["mount", &absent],
+            &[TOKEN],
+            &absent,
+        ),
+        (
+            "the mount point holds files",
+            vec!["mount", &full],
+            &[TOKEN],
+            &full,
+        ),
+        (
+            "the mount point is a file",
+            vec!["mount", &file],
+            &[TOKEN],
+            &file,
+        ),
+        (
+            "a key of the configuration file is misspelt",
+            vec!["mount", &empty],
+            &[TOKEN],
+            "misspelt",
+        ),
+        (
+            "others can read the configuration file",
+            vec!["mount", &empty],
+            &[],
+            "exposed",
+        ),
+        (
+            "a value is out of its range",
+            vec!["mount", &empty, "--deadline=0s"],
+            &[TOKEN],
+            "",
+        ),
+        (
+            "a flag that there is not",
+            vec!["mount", &empty, "--fast"],
+            &[TOKEN],
+            "",
+        ),
+        (
+            "`unmount` of what is not mounted",
+            vec!["unmount", &empty],
+            &[],
+            &empty,
+        ),
+        (
+            "`status` of what is not mounted",
+            vec!["status", &empty],
+            &[],
+            &empty,
+        ),
+        (
+            "`status` of another file system's mount",
+            vec!["status", "/proc"],
+            &[],
+            "",
+        ),
+        (
+            "`refresh` outside of a mount",
+            vec!["refresh", &empty],
+            &[],
+            &empty,
+        ),
+        (
+            "`retry` outside of a mount",
+            vec!["retry", &empty],
+            &[],
+            &empty,
+        ),
+        #[cfg(feature = "emulator")]
+        (
+            "`emulate` on a port that is in use",
+            vec!["emulate", "--listen", &port],
+            &[],
+            "",
+        ),
+    ];
+    let documented = documented();
+    assert!(
+        documented.len() >= made.len(),
+        "every mistake is documented"
+    );
+    for (mistake, arguments, environment, path) in made {
+        let row = documented.iter().find(|(other, ..)| other == mistake);
+        let (_, code, said) = row.unwrap_or_else(|| panic!("{mistake} is not documented"));
+        match path {
+            "misspelt" => program.config_file("usepai_token = 'x'", 0o600),
+            "exposed" => program.config_file("useapi_token = 'x'", 0o644),
+            _ => program.config_file("", 0o600),
+        }
+        let outcome = program.failure(&arguments, environment);
+        assert_eq!(outcome.0, *code, "{mistake}: {}", outcome.1);
+        let expected = said.replace("PATH", path);
+        assert!(
+            outcome.1.contains(&expected),
+            "{mistake}: {expected}: {}",
+            outcome.1
+        );
+    }
+}

@@ -65,7 +65,11 @@ pub fn read(
     Ok(values)
 }
 
-fn parse(path: &Path, text: &str) -> Result<BTreeMap<&'static str, String>, ConfigError> {
+/// The settings in a file's text. Errors name the line and never quote it.
+pub(crate) fn parse(
+    path: &Path,
+    text: &str,
+) -> Result<BTreeMap<&'static str, String>, ConfigError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         // `error`'s own Display quotes the line.
         let at = error.span().map_or(0, |span| span.start);

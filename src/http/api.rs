@@ -61,7 +61,7 @@ pub(super) struct Shared {
     base: Url,
     host: String,
     clock: Arc<dyn Clock>,
-    calls: reqwest::Client,
+    pub(super) calls: reqwest::Client,
     opener: Opener,
     /// Taken in drop only.
     runtime: Option<Runtime>,

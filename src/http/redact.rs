@@ -5,7 +5,6 @@
 //! doubt a text is cut: a record that lacks a harmless `?a=b` is still a record.
 
 use std::borrow::Cow;
-use std::io;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
@@ -32,34 +31,13 @@ const SECRET_NAMES: [&str; 9] = [
 /// Parameters that sign, in lower case: a query without its URL.
 const SIGNING_PARAMETERS: [&str; 5] = ["signature=", "_jwt=", "token=", "credential=", "policy="];
 
+/// What ends a URL within a text: none of these stands in one unencoded.
+const SEPARATORS: [char; 8] = [' ', '\n', '\t', '\r', '"', '<', '>', '`'];
+
 /// The record as JSON of `most_bytes` at most; `None` for one that is longer.
 pub fn record(record: &Value, token: &ApiToken, most_bytes: usize) -> Option<Box<str>> {
-    let mut text = Bounded {
-        bytes: Vec::with_capacity(most_bytes.min(1024)),
-        most_bytes,
-    };
-    serde_json::to_writer(&mut text, &Redacted(record, token)).ok()?;
-    Some(String::from_utf8(text.bytes).ok()?.into_boxed_str())
-}
-
-/// Takes so many bytes and no more.
-struct Bounded {
-    bytes: Vec<u8>,
-    most_bytes: usize,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + piece.len() > self.most_bytes {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(piece);
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let text = serde_json::to_string(&Redacted(record, token)).ok()?;
+    (text.len() <= most_bytes).then(|| text.into_boxed_str())
 }
 
 /// Serializes a value without its secrets, and without a copy of it.
@@ -96,49 +74,43 @@ impl Serialize for Redacted<'_> {
 }
 
 fn names_a_secret(name: &str) -> bool {
-    let name: String = name
-        .chars()
-        .filter(|c| !matches!(c, '-' | '_'))
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
+    let mut name = name.replace(['-', '_'], "");
+    name.make_ascii_lowercase();
     SECRET_NAMES.iter().any(|word| name.contains(word))
 }
 
 /// `said` without secrets; white space and everything else as it was.
 pub fn text<'a>(said: &'a str, token: &ApiToken) -> Cow<'a, str> {
     // Most texts hold nothing that could be one.
-    let suspicious = ["?", "#", "@", "=", "%3", "eyJ", "user:", token.expose()];
-    if !suspicious.iter().any(|sign| said.contains(sign)) {
+    let signs = ['?', '#', '@', '=', '%'];
+    let words = ["eyJ", "user:", token.expose()];
+    let is_odd = signs.iter().any(|sign| said.contains(*sign));
+    if !is_odd && !words.iter().any(|word| said.contains(word)) {
         return Cow::Borrowed(said);
     }
+    // Most of the others are one URL.
+    if !SEPARATORS.iter().any(|separator| said.contains(*separator)) {
+        return one_word(said, token);
+    }
     let mut shown = String::with_capacity(said.len());
-    let mut rest = said;
-    while !rest.is_empty() {
-        // None of these stands in a URL unencoded.
-        let end = rest.find(|c: char| c.is_whitespace() || "\"<>`".contains(c));
-        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+    for part in said.split_inclusive(SEPARATORS) {
+        let word = part.trim_end_matches(SEPARATORS);
         shown.push_str(&one_word(word, token));
-        let separator = after.chars().next().map_or(0, char::len_utf8);
-        shown.push_str(&after[..separator]);
-        rest = &after[separator..];
+        shown.push_str(&part[word.len()..]);
     }
     Cow::Owned(shown)
 }
 
 fn one_word<'a>(word: &'a str, token: &ApiToken) -> Cow<'a, str> {
-    if holds_token(word, token) {
+    let (place, query) = word.split_at(end_of_place(word));
+    let is_url = is_url(place);
+    // Else a question, and no path with its query.
+    let is_cut = !query.is_empty() && (is_url || query.contains('='));
+    let place = if is_cut { place } else { word };
+    if holds_token(place, token) {
         return Cow::Borrowed("[token]");
     }
-    let lower = word.to_ascii_lowercase();
-    let is_url = lower.contains("://") || lower.starts_with("//") || lower.contains("%3a%2f%2f");
-    let ends = ["?", "#", "%3f", "%23"];
-    let query = ends.iter().filter_map(|end| lower.find(end)).min();
-    let (place, query) = match query {
-        // A question, or a path with its query.
-        Some(at) if is_url || word[at..].contains('=') => (&word[..at], "?..."),
-        _ => (word, ""),
-    };
-    let lower = &lower[..place.len()];
+    let lower = place.to_ascii_lowercase();
     let signs = SIGNING_PARAMETERS.iter().any(|sign| lower.contains(sign));
     if signs || place.starts_with("eyJ") && place.contains('.') {
         return Cow::Borrowed(REDACTED);
@@ -147,10 +119,29 @@ fn one_word<'a>(word: &'a str, token: &ApiToken) -> Cow<'a, str> {
         true => without_credentials(place),
         false => Cow::Borrowed(place),
     };
-    match query {
-        "" => place,
-        _ => Cow::Owned(format!("{place}{query}")),
+    match is_cut {
+        true => Cow::Owned(format!("{place}?...")),
+        false => place,
     }
+}
+
+/// Where a query or a fragment begins, also an encoded one.
+fn end_of_place(word: &str) -> usize {
+    let plain = word.find('?').into_iter().chain(word.find('#'));
+    let mut encoded = word.match_indices('%').map(|(at, _)| at);
+    let begins = |at: &usize| {
+        let digits = word.as_bytes().get(at + 1..at + 3);
+        matches!(digits, Some(b"3f" | b"3F" | b"23"))
+    };
+    let first = encoded.find(begins);
+    plain.chain(first).min().unwrap_or(word.len())
+}
+
+/// `https://h`, `//h`, or one within another.
+fn is_url(place: &str) -> bool {
+    place.contains("://")
+        || place.starts_with("//")
+        || place.to_ascii_lowercase().contains("%3a%2f%2f")
 }
 
 /// `https://me:word@host/path` without `me:word`.

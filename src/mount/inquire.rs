@@ -4,12 +4,11 @@
 //! or another user's; why there is none is one sentence with what to do.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-
-use rustix::io::Errno;
 
 use super::error::MountError;
 use super::mountinfo::{self, DeviceId, Mount};
@@ -72,6 +71,9 @@ pub fn all() -> Result<Vec<Asked>, MountError> {
 
 /// The mount point above `path`, which must be in a mount of reelfs.
 pub fn mount_point_of(path: &Path) -> Result<PathBuf, MountError> {
+    if let Some(mount_point) = by_name(path) {
+        return Ok(mount_point);
+    }
     let path = match preflight::resolve(path) {
         Err(MountError::NoPermission(path)) => return Err(not_let_in(&path)),
         resolved => resolved?,
@@ -100,6 +102,18 @@ pub fn mount_point_of(path: &Path) -> Result<PathBuf, MountError> {
     }
 }
 
+/// The mount of ours that the path is in by its words alone: looking at it could wait for ever.
+fn by_name(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    let above = mountinfo::all_mounts().ok()?.into_iter().filter(|mount| {
+        let point = &mount.mount_point;
+        plain && path.starts_with(point)
+    });
+    let nearest = above.max_by_key(|mount| mount.mount_point.components().count())?;
+    nearest.is_reelfs().then_some(nearest.mount_point)
+}
+
 /// Another user's mount lets nobody look even at its root.
 fn not_let_in(path: &Path) -> MountError {
     let whole = preflight::resolve_by_parent(path);
@@ -110,10 +124,26 @@ fn not_let_in(path: &Path) -> MountError {
     }
 }
 
+/// Reads the status in a process of its own: a thread that waits for a request which a mount has
+/// taken and doesn't answer can't be ended, and would keep this process from ending.
 fn ask(mount_point: &Path) -> Result<Told, MountError> {
     let file = mount_point.join(control::NAME).join("status.json");
-    let read = within(mount_point, move || Ok(std::fs::read_to_string(file)))?;
-    let json = read.map_err(|error| refused(mount_point, &error))?;
+    let reading = Command::new("cat")
+        .arg("--")
+        .arg(file)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| unreachable(mount_point, &error))?;
+    let read = within(mount_point, move || Ok(reading.wait_with_output()))?;
+    let read = read.map_err(|error| unreachable(mount_point, &error))?;
+    if !read.status.success() {
+        let said = String::from_utf8_lossy(&read.stderr);
+        return Err(refused(mount_point, &said));
+    }
+    let json = String::from_utf8_lossy(&read.stdout).into_owned();
     let status = serde_json::from_str(&json).map_err(|error| MountError::Unreachable {
         path: mount_point.to_path_buf(),
         reason: format!("its status can't be read: {error}"),
@@ -121,13 +151,19 @@ fn ask(mount_point: &Path) -> Result<Told, MountError> {
     Ok(Told { status, json })
 }
 
-fn refused(mount_point: &Path, error: &io::Error) -> MountError {
+/// By what the C library calls the errors.
+fn refused(mount_point: &Path, said: &str) -> MountError {
     let path = mount_point.to_path_buf();
-    match Errno::from_io_error(error) {
-        Some(Errno::NOTCONN | Errno::CONNABORTED) => MountError::Dead(path),
-        Some(Errno::ACCESS | Errno::PERM) => MountError::NotYours(path),
-        Some(Errno::NOENT | Errno::NOTDIR) => MountError::NoStatus(path),
-        _ => unreachable(&path, error),
+    let says = |words: &str| said.contains(words);
+    if says("not connected") || says("connection abort") {
+        MountError::Dead(path)
+    } else if says("Permission denied") || says("not permitted") {
+        MountError::NotYours(path)
+    } else if says("No such file") || says("Not a directory") {
+        MountError::NoStatus(path)
+    } else {
+        let reason = said.trim().to_string();
+        MountError::Unreachable { path, reason }
     }
 }
 

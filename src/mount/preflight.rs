@@ -28,15 +28,15 @@ pub fn check(mountpoint: &Path, config: &Config) -> Result<MountPoint, MountErro
     device()?;
     if !rustix::process::geteuid().is_root() {
         detach::fusermount().ok_or(MountError::NoFusermount)?;
-        let fuse_conf = std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
-        if config.allow_other && !user_allow_other(&fuse_conf) {
+        if config.allow_other && !others_may_be_allowed() {
             return Err(MountError::AllowOther);
         }
     }
     directory(mountpoint)
 }
 
-fn device() -> Result<(), MountError> {
+/// Whether the FUSE device is there and may be opened.
+pub fn device() -> Result<(), MountError> {
     match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         Ok(_) => Ok(()),
         Err(error) => Err(device_error(&error)),
@@ -48,6 +48,12 @@ fn device_error(error: &io::Error) -> MountError {
         Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => MountError::NoDevice,
         _ => MountError::DeviceDenied(error.to_string()),
     }
+}
+
+/// Whether ordinary users may open their mounts to others on this machine.
+pub fn others_may_be_allowed() -> bool {
+    let fuse_conf = std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
+    user_allow_other(&fuse_conf)
 }
 
 /// Whether /etc/fuse.conf lets ordinary users open their mounts to others.

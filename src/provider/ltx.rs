@@ -20,7 +20,7 @@ use super::{
 use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Retrieve LTX Studio assets", useapi.net.
-const ASSETS: &str = "v1/ltxstudio/assets/";
+pub(super) const ASSETS: &str = "v1/ltxstudio/assets/";
 
 /// Assets asked for a page. The page names no largest `limit`; a service that gives fewer says so
 /// in its own count of pages, which is what counts here.
@@ -298,6 +298,14 @@ impl LtxProvider {
             Err(ProviderError::Refused { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl LtxProvider {
+    /// What a page holds.
+    pub(crate) fn read(&self, page: Value, library: Library) -> Result<Vec<Asset>, ProviderError> {
+        Ok(self.read_page(page, library, 1)?.assets)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::failure::{self, Asked};
 use super::wire::{self, Oddities, Told};
@@ -13,7 +14,7 @@ use super::{Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, Provid
 use crate::http::{ApiClient, ApiRequest, SignedUrl};
 
 /// "Get asset", api.runflow.io.
-const ASSETS: &str = "v1/assets/";
+pub(super) const ASSETS: &str = "v1/assets/";
 
 /// See the module's head.
 pub struct RunflowProvider {
@@ -56,33 +57,9 @@ impl RunflowProvider {
     }
 }
 
-impl Provider for RunflowProvider {
-    fn service(&self) -> Service {
-        Service::Runflow
-    }
-
-    /// Unsupported: the file system shows the ids it has seen.
-    fn list(&self, _library: Library) -> Result<Vec<Asset>, ProviderError> {
-        Err(ProviderError::Unsupported)
-    }
-
-    fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError> {
-        self.find(&asset.id)
-    }
-
-    fn find(&self, id: &AssetId) -> Result<Asset, ProviderError> {
-        let organization = self.organization.as_deref();
-        let request = ApiRequest {
-            path: ASSETS,
-            id: Some(id.as_str()),
-            headers: organization
-                .map(|organization| ("x-organization-id", organization))
-                .into_iter()
-                .collect(),
-            ..ApiRequest::default()
-        };
-        let answer = self.api.get(&request);
-        let answer = answer.map_err(|e| failure::of_call(Service::Runflow, Asked::Asset, e))?;
+impl RunflowProvider {
+    /// The asset that an answer describes.
+    pub(crate) fn read(&self, id: &AssetId, answer: Value) -> Result<Asset, ProviderError> {
         let record = self.api.record(&answer, MAX_RECORD_BYTES);
         let item: Item = wire::object(answer)?;
         if item.deleted_at.is_some() {
@@ -111,6 +88,37 @@ impl Provider for RunflowProvider {
             url,
             details: details.shared(),
         })
+    }
+}
+
+impl Provider for RunflowProvider {
+    fn service(&self) -> Service {
+        Service::Runflow
+    }
+
+    /// Unsupported: the file system shows the ids it has seen.
+    fn list(&self, _library: Library) -> Result<Vec<Asset>, ProviderError> {
+        Err(ProviderError::Unsupported)
+    }
+
+    fn refresh(&self, asset: &Asset) -> Result<Asset, ProviderError> {
+        self.find(&asset.id)
+    }
+
+    fn find(&self, id: &AssetId) -> Result<Asset, ProviderError> {
+        let organization = self.organization.as_deref();
+        let request = ApiRequest {
+            path: ASSETS,
+            id: Some(id.as_str()),
+            headers: organization
+                .map(|organization| ("x-organization-id", organization))
+                .into_iter()
+                .collect(),
+            ..ApiRequest::default()
+        };
+        let answer = self.api.get(&request);
+        let answer = answer.map_err(|e| failure::of_call(Service::Runflow, Asked::Asset, e))?;
+        self.read(id, answer)
     }
 }
 

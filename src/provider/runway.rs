@@ -25,7 +25,7 @@ use super::{
 use crate::http::{ApiClient, ApiRequest, ApiUpload, SignedUrl, TransportError};
 
 /// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
-const ASSETS: &str = "v1/runwayml/assets/";
+pub(super) const ASSETS: &str = "v1/runwayml/assets/";
 
 /// The page's largest `limit`.
 const PAGE: usize = 50;
@@ -255,10 +255,23 @@ impl RunwayProvider {
         };
         let answer = self.api.get(&request);
         let items = answer.map_err(|e| failure::of_call(Service::Runway, Asked::Page, e))?;
-        let items = wire::objects(items, |item| self.item(item))?;
+        self.items_of(items)
+    }
+
+    fn items_of(&self, page: Value) -> Result<Vec<Item>, ProviderError> {
+        let items = wire::objects(page, |item| self.item(item))?;
         let readable = |item: &&Item| item.name.is_some() || item.identity().is_some();
         wire::check_readable(items.len(), items.iter().filter(readable).count())?;
         Ok(items)
+    }
+
+    /// The assets of a page of `library` that is here already, the odd ones left out.
+    pub fn assets_of(&self, page: Value, library: Library) -> Result<Vec<Asset>, ProviderError> {
+        let mut odd = Oddities::default();
+        let items = self.items_of(page)?.into_iter();
+        Ok(items
+            .filter_map(|item| self.asset(item, library, &mut odd))
+            .collect())
     }
 
     fn item(&self, item: Value) -> Result<Item, ProviderError> {
@@ -329,6 +342,28 @@ impl RunwayProvider {
             name: asset.name.or_else(|| Some(name.to_string())),
             ..asset
         })
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl RunwayProvider {
+    /// What a page holds.
+    pub(crate) fn read_page(
+        &self,
+        page: Value,
+        library: Library,
+    ) -> Result<Vec<Asset>, ProviderError> {
+        let items: Vec<Item> = wire::objects(page, |item| self.item(item))?;
+        let mut odd = Oddities::default();
+        let assets = items.into_iter();
+        Ok(assets
+            .filter_map(|item| self.asset(item, library, &mut odd))
+            .collect())
+    }
+
+    /// What the answer to an upload says.
+    pub(crate) fn read_uploaded(&self, answer: Value, name: &str) -> Option<Asset> {
+        self.uploaded(answer, Library::RunwayVideo, name)
     }
 }
 

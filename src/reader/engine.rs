@@ -88,10 +88,11 @@ impl Engine {
     ) -> Result<Self, TransportError> {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
-        // for it), for three services: 3 x 2 / 16 is three eighths of the cache. Windows have a
-        // half, and what is fetched for files that are not open yet has the last eighth.
+        // for it), for three services: 3 x 2 / 12 is a half of the cache. An eighth is for what
+        // connections receive. Windows may take the other half: what came in for them gives way
+        // where all of that is needed, all but the blocks that are being filled.
         let connections = affordable(config.cache_bytes, CONNECTIONS);
-        let lane_bytes = (config.cache_bytes / 16).max(MIN_LANE_BYTES);
+        let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
         Ok(Self {
             urls,
             client: AssetClient::new(config.deadlines, Arc::clone(&clock))?,
@@ -303,6 +304,7 @@ impl Engine {
             let Some(stream) = state.remove_stream(id, shelf) else {
                 return;
             };
+            log::trace!("{}: stream {id} ended", file.key.id);
             state.answer_complete(shelf, &mut out);
             match &result {
                 Ok(()) => {}

@@ -163,6 +163,12 @@ impl Engine {
             Purpose::Demand => None,
         };
         let id = state.add_stream(range, self.now());
+        log::trace!(
+            "{}: stream {id} brings {}..{}",
+            file.key.id,
+            range.start,
+            range.end
+        );
         self.counters.streams.fetch_add(1, Ordering::Relaxed);
         let count = StreamCount {
             engine: Arc::clone(self),

@@ -141,36 +141,56 @@ impl Day {
     }
 
     /// The whole day. `step` does an operation as often as it is entitled to.
-    fn work(&mut self, step: impl Fn(&str, &dyn Fn() -> Result<(), FsError>)) {
+    fn work(&mut self, step: impl Fn(&str, &Bench, &dyn Fn() -> Result<(), FsError>)) {
         self.mount();
-        step("ls runway", &|| {
+        step("ls runway", self.bench(), &|| {
             self.lists(VIDEO, &["old.mp4", "second.mp4"])
         });
-        step("ls ltx", &|| self.lists(Library::LtxVideos, &[&self.ltx]));
-        step("ls audio", &|| self.lists(Library::RunwayAudio, &[]));
-        step("ls ltx images", &|| self.lists(Library::LtxImages, &[]));
-        step("read runway", &|| self.reads(VIDEO, "old.mp4"));
-        step("read ltx", &|| self.reads(Library::LtxVideos, &self.ltx));
-        step("read runflow", &|| self.reads(Library::Runflow, UUID));
-        step("copy", &|| {
-            self.bench().copy_in(IMAGE, "new.png", &noise(30_000, 2))
-        });
-        step("save", &|| self.saves("saved.mp4", &noise(40_000, 3)));
-        step("delete", &|| self.deletes("second.mp4"));
-        self.mount();
-        step("ls again", &|| self.lists(VIDEO, &["old.mp4", "saved.mp4"]));
-        step("ls images", &|| self.lists(IMAGE, &["new.png"]));
-        step("ls ltx again", &|| {
+        step("ls ltx", self.bench(), &|| {
             self.lists(Library::LtxVideos, &[&self.ltx])
         });
-        step("read ltx again", &|| {
+        step("ls audio", self.bench(), &|| {
+            self.lists(Library::RunwayAudio, &[])
+        });
+        step("ls ltx images", self.bench(), &|| {
+            self.lists(Library::LtxImages, &[])
+        });
+        step("read runway", self.bench(), &|| {
+            self.reads(VIDEO, "old.mp4")
+        });
+        step("read ltx", self.bench(), &|| {
             self.reads(Library::LtxVideos, &self.ltx)
         });
-        step("read again", &|| self.reads(VIDEO, "old.mp4"));
-        step("copy again", &|| {
+        step("read runflow", self.bench(), &|| {
+            self.reads(Library::Runflow, UUID)
+        });
+        step("copy", self.bench(), &|| {
+            self.bench().copy_in(IMAGE, "new.png", &noise(30_000, 2))
+        });
+        step("save", self.bench(), &|| {
+            self.saves("saved.mp4", &noise(40_000, 3))
+        });
+        step("delete", self.bench(), &|| self.deletes("second.mp4"));
+        self.mount();
+        step("ls again", self.bench(), &|| {
+            self.lists(VIDEO, &["old.mp4", "saved.mp4"])
+        });
+        step("ls images", self.bench(), &|| {
+            self.lists(IMAGE, &["new.png"])
+        });
+        step("ls ltx again", self.bench(), &|| {
+            self.lists(Library::LtxVideos, &[&self.ltx])
+        });
+        step("read ltx again", self.bench(), &|| {
+            self.reads(Library::LtxVideos, &self.ltx)
+        });
+        step("read again", self.bench(), &|| self.reads(VIDEO, "old.mp4"));
+        step("copy again", self.bench(), &|| {
             self.bench().copy_in(IMAGE, "new.png", &noise(30_000, 4))
         });
-        step("read runflow again", &|| self.reads(Library::Runflow, UUID));
+        step("read runflow again", self.bench(), &|| {
+            self.reads(Library::Runflow, UUID)
+        });
     }
 
     /// What the services hold is what the day made, each once.
@@ -209,7 +229,7 @@ impl Day {
 /// The requests of a day on which nothing fails.
 fn requests() -> Vec<Kth> {
     let mut day = Day::new();
-    day.work(|what, operation| {
+    day.work(|what, _, operation| {
         operation().unwrap_or_else(|error| panic!("{what}: {error}"));
     });
     day.check();
@@ -232,7 +252,7 @@ fn fail(kth: &Kth, failure: &Failure) {
     let fault = Fault::at(kth.host).method(&kth.method);
     let fault = fault.skip(kth.nth - 1).times(1);
     day.emulator.add_fault(fault.does(failure.effect.clone()));
-    day.work(|step, operation| {
+    day.work(|step, bench, operation| {
         let Err(error) = operation() else {
             return;
         };
@@ -240,6 +260,8 @@ fn fail(kth: &Kth, failure: &Failure) {
         assert!(failure.is_refusal, "{what}: {step} is {errno}: {error}");
         let allowed = ["EACCES", "EIO"].contains(&errno.as_str());
         assert!(allowed, "{what}: {step} is {errno}: {error}");
+        // Uploads of a refused account are asked for once a minute, or now: `reelfs retry`.
+        bench.uploads.resume();
         // A failed read stands for a second, for the kernel's second try.
         let limit = Instant::now() + HANG;
         while let Err(error) = operation() {

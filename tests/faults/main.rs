@@ -11,6 +11,7 @@ mod support;
 
 mod bench;
 mod cell;
+mod cuts;
 mod doors;
 mod expected;
 mod hostile;
@@ -18,3 +19,4 @@ mod kinds;
 mod kth;
 mod logged;
 mod matrix;
+mod mounted;

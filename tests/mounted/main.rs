@@ -9,6 +9,7 @@ mod support;
 
 mod calls;
 mod conventions;
+mod doctor;
 mod hang;
 mod life;
 mod listing;

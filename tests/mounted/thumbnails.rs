@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, UNIX_EPOCH};
 
-use reelfs::emulator::{Content, Effect, EmulatorConfig, Fault, HostKind, LtxAsset, RunwayAsset};
+use reelfs::emulator::{
+    Content, Effect, EmulatorConfig, Fault, HostKind, LtxAsset, RunwayAsset, SAMPLE_RUNFLOW_IDS,
+};
 
 use crate::support::{Studio, until};
 
@@ -194,6 +196,16 @@ fn ltx_files_get_thumbnails_once_their_times_are_known() {
     until_valid(&studio, &format!("ltx/videos/{id}.mp4"));
     // Its size and time, as without thumbnails.
     assert_eq!(downloads(&studio).len(), 1);
+}
+
+#[test]
+fn a_runflow_asset_that_was_looked_up_gets_a_thumbnail() {
+    let studio = Studio::sampled();
+    studio.mount_with(&["--thumbnails"]);
+    let id = SAMPLE_RUNFLOW_IDS[0];
+    studio.sh(&format!("stat $MNT/runflow/{id}; ls $MNT/runflow"));
+    until_valid(&studio, &format!("runflow/{id}"));
+    assert_eq!(downloads(&studio), [""; 0]);
 }
 
 #[test]
