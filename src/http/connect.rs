@@ -491,9 +491,8 @@ mod tests {
         connector.prepare(&uri, 2);
         drop(connections.recv_timeout(LONG).unwrap());
         let mut spoken = connections.recv_timeout(LONG).unwrap();
-        spoken
-            .write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-            .unwrap();
+        // Much, since each look at it takes a byte.
+        spoken.write_all(&[b'x'; 64 * 1024]).unwrap();
         // Until the runtime has heard of both, taking one would find it open.
         runtime.block_on(async {
             loop {

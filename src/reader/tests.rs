@@ -665,13 +665,15 @@ mod faults {
     #[test]
     fn the_last_reader_may_be_dropped_by_a_callback() {
         let rig = Rig::new();
-        let (file, _) = rig.file("a", MIB);
+        rig.host.put("a", sample(1, MIB as usize));
         let config = ReaderConfig {
             cache_bytes: MIB,
             deadlines: patient(),
         };
         let reader =
             AssetReader::new(config, Arc::clone(&rig.urls) as _, Arc::new(SystemClock)).unwrap();
+        // A file belongs to the reader that made it, and so does the memory it counts.
+        let file = reader.remote_file(key("a"), MIB, None);
         let (send, receive) = mpsc::channel();
         let last = reader.clone();
         let done = move |result: Result<Bytes, ReadError>| {
