@@ -35,8 +35,11 @@ mod buffer;
 mod engine;
 mod fetch;
 mod lane;
+mod lock;
 mod plan;
 mod probe;
+#[cfg(test)]
+mod schedule_tests;
 mod state;
 mod stream;
 mod waiter;
@@ -47,16 +50,17 @@ mod test_host;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::clock::Clock;
-use crate::http::{Deadlines, SignedUrl, TransportError};
+use crate::http::{AssetClient, Deadlines, SignedUrl, TransportError};
 use crate::provider::{AssetId, ProviderError, Service};
 use crate::range::ByteRange;
 use engine::Engine;
+use lock::{Guard, Lock};
 use state::FileState;
 use waiter::Reply;
 
@@ -182,7 +186,7 @@ pub struct RemoteFile {
     key: AssetKey,
     size_bytes: u64,
     revision: u64,
-    state: Mutex<FileState>,
+    state: Lock<FileState>,
 }
 
 impl RemoteFile {
@@ -204,8 +208,8 @@ impl RemoteFile {
         self.lock().info.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, FileState> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    fn lock(&self) -> Guard<'_, FileState> {
+        self.state.lock()
     }
 }
 
@@ -240,8 +244,9 @@ impl AssetReader {
             .enable_time()
             .build()
             .map_err(SetupError::Runtime)?;
-        let engine = Engine::new(config, urls, clock, runtime.handle().clone())
-            .map_err(SetupError::Client)?;
+        let client =
+            AssetClient::new(config.deadlines, Arc::clone(&clock)).map_err(SetupError::Client)?;
+        let engine = Engine::new(config, client, urls, clock, runtime.handle().clone());
         Ok(AssetReader {
             owner: Arc::new(Owner {
                 engine: Arc::new(engine),

@@ -13,11 +13,13 @@
 //! under any lock.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
+
+use super::lock::Lock;
 
 /// Less is left to the general allocator.
 const MAPPED_BYTES: usize = 32 * 1024;
@@ -32,7 +34,7 @@ pub(super) struct Pool {
 }
 
 struct Shared {
-    spare: Mutex<Spare>,
+    spare: Lock<Spare>,
     most_spare_bytes: u64,
     /// Bytes of all blocks that were taken and not dropped, and of the spare ones.
     held_bytes: AtomicU64,
@@ -46,12 +48,8 @@ struct Spare {
 }
 
 impl Shared {
-    fn spare(&self) -> MutexGuard<'_, Spare> {
-        self.spare.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
     fn take_spare(&self, len: usize) -> Option<MmapMut> {
-        let mut spare = self.spare();
+        let mut spare = self.spare.lock();
         let index = spare.mappings.iter().rposition(|m| m.len() == len)?;
         spare.bytes -= len as u64;
         Some(spare.mappings.remove(index))
@@ -61,7 +59,7 @@ impl Shared {
         let len = mapping.len() as u64;
         let mut dropped = vec![mapping];
         {
-            let mut spare = self.spare();
+            let mut spare = self.spare.lock();
             spare.mappings.append(&mut dropped);
             spare.bytes += len;
             while spare.bytes > self.most_spare_bytes {
@@ -80,7 +78,7 @@ impl Pool {
     pub fn new(cache_bytes: u64) -> Self {
         Self {
             shared: Arc::new(Shared {
-                spare: Mutex::default(),
+                spare: Lock::default(),
                 most_spare_bytes: (cache_bytes / 16).min(MOST_SPARE_BYTES),
                 held_bytes: AtomicU64::new(0),
             }),

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::buffer::Pool;
 use super::lane::{Admission, Lane, Queued};
+use super::lock::Lock;
 use super::state::{FileState, Flow, answer};
 use super::stream::Shelf;
 use super::waiter::{Outbox, Reply, Waiter, unmounted};
@@ -21,7 +22,7 @@ use super::{
 use crate::cache::{BlockCache, Touch};
 use crate::clock::Clock;
 use crate::http::asset::RECEIVE_BYTES;
-use crate::http::{AssetClient, Deadlines, SignedUrl, TransportError};
+use crate::http::{AssetClient, Deadlines, SignedUrl};
 use crate::provider::Service;
 use crate::range::ByteRange;
 
@@ -65,10 +66,10 @@ pub(super) struct Engine {
     pub counters: Counters,
     pub runtime: Handle,
     /// Those who wait for a probe that is under way.
-    pub probes: Mutex<HashMap<AssetKey, Vec<ProbeDone>>>,
-    cache: Mutex<BlockCache>,
+    pub probes: Lock<HashMap<AssetKey, Vec<ProbeDone>>>,
+    cache: Lock<BlockCache>,
     pool: Pool,
-    budget: Mutex<Budget>,
+    budget: Lock<Budget>,
     lanes: [Lane; Service::ALL.len()],
     pub cache_bytes: u64,
     pub ahead: Arc<Semaphore>,
@@ -76,16 +77,17 @@ pub(super) struct Engine {
     pub prefetching: Arc<Semaphore>,
     closed: AtomicBool,
     revisions: AtomicU64,
-    files: Mutex<Vec<Weak<RemoteFile>>>,
+    files: Lock<Vec<Weak<RemoteFile>>>,
 }
 
 impl Engine {
     pub fn new(
         config: ReaderConfig,
+        client: AssetClient,
         urls: Arc<dyn UrlSource>,
         clock: Arc<dyn Clock>,
         runtime: Handle,
-    ) -> Result<Self, TransportError> {
+    ) -> Self {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
         // for it), for three services: 3 x 2 / 12 is a half of the cache. An eighth is for what
@@ -93,17 +95,17 @@ impl Engine {
         // where all of that is needed, all but the blocks that are being filled.
         let connections = affordable(config.cache_bytes, CONNECTIONS);
         let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
-        Ok(Self {
+        Self {
             urls,
-            client: AssetClient::new(config.deadlines, Arc::clone(&clock))?,
+            client,
             clock,
             deadlines: config.deadlines,
             counters: Counters::default(),
             runtime,
-            probes: Mutex::new(HashMap::new()),
-            cache: Mutex::new(BlockCache::new(config.cache_bytes)),
+            probes: Lock::new(HashMap::new()),
+            cache: Lock::new(BlockCache::new(config.cache_bytes)),
             pool: Pool::new(config.cache_bytes),
-            budget: Mutex::new(Budget::new(config.cache_bytes / 2)),
+            budget: Lock::new(Budget::new(config.cache_bytes / 2)),
             lanes: std::array::from_fn(|_| Lane::new(lane_bytes, connections, now)),
             cache_bytes: config.cache_bytes,
             ahead: Arc::new(Semaphore::new(affordable(
@@ -113,8 +115,8 @@ impl Engine {
             prefetching: Arc::new(Semaphore::new(prefetch_units(config.cache_bytes / 8))),
             closed: AtomicBool::new(false),
             revisions: AtomicU64::new(0),
-            files: Mutex::new(Vec::new()),
-        })
+            files: Lock::new(Vec::new()),
+        }
     }
 
     pub fn now(&self) -> Instant {
@@ -143,14 +145,6 @@ impl Engine {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn files(&self) -> MutexGuard<'_, Vec<Weak<RemoteFile>>> {
-        self.files.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
     /// See [`super::AssetReader::remote_file`].
     pub fn remote_file(
         &self,
@@ -162,9 +156,9 @@ impl Engine {
             key,
             size_bytes,
             revision: self.revisions.fetch_add(1, Ordering::Relaxed),
-            state: Mutex::new(FileState::new(etag)),
+            state: Lock::new(FileState::new(etag)),
         });
-        let mut files = self.files();
+        let mut files = self.files.lock();
         // Swept each time the list would grow, so its cost is spread over the files.
         if files.len() == files.capacity() {
             files.retain(|file| file.strong_count() > 0);
@@ -193,7 +187,8 @@ impl Engine {
     fn grow(&self, file: &RemoteFile, state: &mut FileState) {
         let (others, wish) = (state.windows.others(), state.windows.wish());
         let granted = self
-            .budget()
+            .budget
+            .lock()
             .grant(file.revision, others + wish, self.now());
         let part = state.windows.part_of(granted);
         state.windows.set_window(part);
@@ -358,7 +353,7 @@ impl Engine {
         state.windows.clear();
         state.promised.clear();
         state.prune(self.shelf(file));
-        self.budget().release(file.revision);
+        self.budget.lock().release(file.revision);
     }
 
     /// Fails everything that waits and lets nothing new begin.
@@ -369,7 +364,8 @@ impl Engine {
                 read.reply.send(Err(unmounted()));
             }
         }
-        let files: Vec<Arc<RemoteFile>> = self.files().iter().filter_map(Weak::upgrade).collect();
+        let files: Vec<Arc<RemoteFile>> =
+            self.files.lock().iter().filter_map(Weak::upgrade).collect();
         for file in files {
             let mut out = Outbox::default();
             let shelf = self.shelf(&file);
@@ -389,7 +385,7 @@ impl Engine {
     pub fn stats(&self) -> ReaderStats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let cached_bytes = {
-            let cache = self.cache.lock().unwrap_or_else(|e| e.into_inner());
+            let cache = self.cache.lock();
             cache.entry_bytes() + cache.reserved_bytes()
         };
         ReaderStats {

@@ -422,7 +422,7 @@ fn excess(file: &RemoteFile, answer: &Answer) -> Failure {
     }
 }
 
-fn restart(engine: &Engine, file: &RemoteFile, id: u64) {
+pub(super) fn restart(engine: &Engine, file: &RemoteFile, id: u64) {
     let shelf = engine.shelf(file);
     let mut state = file.lock();
     let first = state.first_missing().unwrap_or(0);

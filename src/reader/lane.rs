@@ -5,12 +5,13 @@
 //! Lock order: the lane's lock is the innermost; nothing is called while it is held.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
 use super::RemoteFile;
+use super::lock::Lock;
 use super::waiter::Reply;
 use crate::range::ByteRange;
 
@@ -22,7 +23,7 @@ pub(super) struct Lane {
     pub streams: Arc<Semaphore>,
     pub probes: Arc<Semaphore>,
     limit_bytes: u64,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 struct State {
@@ -62,7 +63,7 @@ impl Lane {
             streams: Arc::new(Semaphore::new(connections)),
             probes: Arc::new(Semaphore::new(PROBES)),
             limit_bytes,
-            state: Mutex::new(State {
+            state: Lock::new(State {
                 queue: VecDeque::new(),
                 admitted_bytes: 0,
                 watched: false,
@@ -73,13 +74,9 @@ impl Lane {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
     /// Lets a read go on, or puts it in the line.
     pub fn admit(&self, read: Queued) -> Admission {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return Admission::Closed(read);
         }
@@ -99,7 +96,7 @@ impl Lane {
 
     /// Takes `bytes` back and hands out the reads that are admitted now.
     pub fn release(&self, bytes: u64) -> Vec<Queued> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.admitted_bytes = state.admitted_bytes.saturating_sub(bytes);
         let mut admitted = Vec::new();
         while let Some(next) = state.queue.front() {
@@ -115,7 +112,7 @@ impl Lane {
     /// Takes out the queued reads that waited longer than `limit` while nothing moved in the
     /// lane, and tells when to look again: `None` once the queue is empty.
     pub fn expire(&self, now: Instant, limit: Duration) -> (Vec<Queued>, Option<Instant>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let last = state.last_progress;
         let deadline = |read: &Queued| read.since.max(last) + limit;
         let (expired, waiting) = std::mem::take(&mut state.queue)
@@ -129,29 +126,29 @@ impl Lane {
 
     /// Refuses reads from now on and hands out those that wait.
     pub fn close(&self) -> VecDeque<Queued> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
         std::mem::take(&mut state.queue)
     }
 
     /// Bytes came, or a probe was answered.
     pub fn note_progress(&self, now: Instant) {
-        self.lock().last_progress = now;
+        self.state.lock().last_progress = now;
     }
 
     pub fn last_progress(&self) -> Instant {
-        self.lock().last_progress
+        self.state.lock().last_progress
     }
 
     /// The service asked for no request before `until`.
     pub fn hold(&self, until: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.not_before = state.not_before.max(Some(until));
     }
 
     /// How long to wait before the next request.
     pub fn hold_left(&self, now: Instant) -> Duration {
-        let until = self.lock().not_before;
+        let until = self.state.lock().not_before;
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }

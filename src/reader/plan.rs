@@ -186,12 +186,16 @@ impl Engine {
     }
 
     /// The host answered with the whole object: this stream is the only one from now on. False if
-    /// another one is that already, and this one should end.
+    /// another one is that already, or this one was dropped meanwhile, and it should end.
     pub fn became_whole(self: &Arc<Self>, file: &Arc<RemoteFile>, id: u64) -> bool {
         let mut out = Outbox::default();
         let shelf = self.shelf(file);
         let sole = {
             let mut state = file.lock();
+            if state.stream(id).is_none() {
+                // Its task outlives it for a moment. The others are for those who wait now.
+                return false;
+            }
             let first = !state.ignores_ranges;
             state.ignores_ranges = true;
             let other = state

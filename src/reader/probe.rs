@@ -4,14 +4,15 @@
 //! directory of a thousand unknown sizes does not hold up a player.
 
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
 
 use super::engine::Engine;
 use super::fetch::{Failure, in_words, info_of, retry_after, usable_url};
+use super::lock::Lock;
 use super::waiter::unmounted;
 use super::{AssetKey, ObjectInfo, ProbeDone, ReadError, backoff};
 use crate::http::asset::{Answer, Part};
@@ -22,7 +23,7 @@ impl Engine {
     /// See `AssetReader::probe`.
     pub fn probe(self: &Arc<Self>, key: AssetKey, done: ProbeDone) {
         {
-            let mut probes = self.probes.lock().unwrap_or_else(|e| e.into_inner());
+            let mut probes = self.probes.lock();
             // Under the lock that `fail_probes` takes: what is added after it would hang.
             if !self.is_closed() {
                 match probes.entry(key.clone()) {
@@ -39,7 +40,7 @@ impl Engine {
     }
 
     fn answer_probe(&self, key: &AssetKey, result: Result<ObjectInfo, ReadError>) {
-        let mut probes = self.probes.lock().unwrap_or_else(|e| e.into_inner());
+        let mut probes = self.probes.lock();
         let waiting = probes.remove(key).unwrap_or_default();
         drop(probes);
         for done in waiting {
@@ -49,7 +50,7 @@ impl Engine {
 
     /// Fails the probes that are under way; the engine is closed.
     pub fn fail_probes(&self) {
-        let mut probes = self.probes.lock().unwrap_or_else(|e| e.into_inner());
+        let mut probes = self.probes.lock();
         let waiting = std::mem::take(&mut *probes);
         drop(probes);
         for done in waiting.into_values().flatten() {
@@ -62,23 +63,23 @@ impl Engine {
 struct Progress {
     /// Set once it has a connection; before that it is in time while its lane moves.
     running: AtomicBool,
-    last: Mutex<Instant>,
+    last: Lock<Instant>,
 }
 
 impl Progress {
     fn note(&self, now: Instant) {
-        *self.last.lock().unwrap_or_else(|e| e.into_inner()) = now;
+        *self.last.lock() = now;
     }
 
     fn last(&self) -> Instant {
-        *self.last.lock().unwrap_or_else(|e| e.into_inner())
+        *self.last.lock()
     }
 }
 
 async fn run(engine: Arc<Engine>, key: AssetKey) {
     let progress = Progress {
         running: AtomicBool::new(false),
-        last: Mutex::new(engine.now()),
+        last: Lock::new(engine.now()),
     };
     let mut last_error = ReadError::Unavailable(Arc::from("the host did not answer in time"));
     let result = tokio::select! {

@@ -2,7 +2,8 @@
 //! the pinned identity. Moves bytes in memory; starts nothing and talks to nobody.
 //!
 //! Invariant, which the engine upholds with [`FileState::uncovered`]: every byte that a waiter
-//! misses lies ahead in some stream, so whoever ends a stream answers or re-covers its waiters.
+//! misses lies ahead in some stream, or in the block that it fills, so whoever ends a stream
+//! answers or re-covers its waiters.
 
 use std::time::Instant;
 
@@ -272,6 +273,8 @@ impl FileState {
         }
         match complete {
             true => Flow::Done,
+            // As in `prune`: a short rest that paused would be woken by nobody once all have closed.
+            false if stream.remaining().len() <= READ_OUT_BYTES => Flow::Continue,
             false if stream.pos() >= self.furthest_wanted() => Flow::Pause,
             false => Flow::Continue,
         }

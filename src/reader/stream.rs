@@ -1,6 +1,6 @@
 //! One stream's bookkeeping: where it is, the block it fills, and the cache as its file sees it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::ReadError;
 use super::buffer::{Block, Pool};
+use super::lock::Lock;
 use crate::cache::{BlockCache, Piece, SLOT_BYTES, Touch};
 use crate::http::asset::RECEIVE_BYTES;
 use crate::range::ByteRange;
@@ -16,34 +17,30 @@ use crate::range::ByteRange;
 /// The cache as one revision sees it.
 #[derive(Clone, Copy)]
 pub(super) struct Shelf<'a> {
-    pub cache: &'a Mutex<BlockCache>,
+    pub cache: &'a Lock<BlockCache>,
     pub pool: &'a Pool,
     pub revision: u64,
 }
 
 impl Shelf<'_> {
-    fn lock(&self) -> MutexGuard<'_, BlockCache> {
-        self.cache.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
     /// The cached parts of a range.
     pub fn pieces(&self, range: &ByteRange, touch: Touch) -> Vec<Piece> {
-        self.lock().pieces(self.revision, range, touch)
+        self.cache.lock().pieces(self.revision, range, touch)
     }
 
     /// Promises memory to a buffer.
     pub fn reserve(&self, bytes: u64) {
-        self.lock().reserve(bytes);
+        self.cache.lock().reserve(bytes);
     }
 
     /// Takes such a promise back.
     pub fn release(&self, bytes: u64) {
-        self.lock().release(bytes);
+        self.cache.lock().release(bytes);
     }
 
     /// A filled buffer becomes an entry.
     pub fn fill(&self, reserved: u64, start: u64, data: Bytes) {
-        let mut cache = self.lock();
+        let mut cache = self.cache.lock();
         cache.release(reserved);
         cache.insert(self.revision, start, data);
     }

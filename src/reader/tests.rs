@@ -1,5 +1,6 @@
 //! The engine against a real host on loopback: exact bytes, requests counted, every fault.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
