@@ -289,7 +289,9 @@ fn the_usual_mistakes_say_what_the_document_says() {
     fs::write(home.join("full/file"), "x").unwrap();
     let at = |name: &str| home.join(name).to_str().unwrap().to_string();
     let (empty, full, file, absent) = (at("empty"), at("full"), at("full/file"), at("absent"));
+    #[cfg(feature = "emulator")]
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    #[cfg(feature = "emulator")]
     let port = taken.local_addr().unwrap().to_string();
     type Made<'a> = (&'a str, Vec<&'a str>, &'a [(&'a str, &'a str)], &'a str);
     let made: Vec<Made<'_>> = vec![

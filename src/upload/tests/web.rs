@@ -32,10 +32,12 @@ struct Studio {
 fn studio() -> Studio {
     let emulator = Emulator::start(EmulatorConfig::default()).unwrap();
     let state = tempfile::TempDir::new().unwrap();
+    // Never reached: the uploads' clock flies while the emulator's doesn't, so a request that was
+    // given up on a busy machine would be looked for before the emulator had stored it.
     let deadlines = Deadlines {
-        connect: Duration::from_secs(5),
-        stall: Duration::from_secs(5),
-        total: Duration::from_secs(10),
+        connect: PATIENCE,
+        stall: PATIENCE,
+        total: PATIENCE,
     };
     let api = ApiClient::new(
         Url::parse(&emulator.useapi_url()).unwrap(),
