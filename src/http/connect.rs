@@ -523,7 +523,8 @@ mod tests {
             }
         });
         let mut wire = runtime.block_on(connector.call(uri.clone())).unwrap();
-        connections
+        // Kept, or the host would have closed this one too.
+        let _theirs = connections
             .recv_timeout(LONG)
             .expect("a new one was opened");
         assert!(runtime.block_on(wire.is_open()));
