@@ -222,9 +222,29 @@ impl LibraryFs {
     }
 
     fn opened_asset(&self, ino: u64, revision: Arc<Revision>) -> Opened {
-        let keep_cache = revision.opened();
+        // The kernel keeps one set of pages a file. With the newer bytes among them, a handle of the
+        // older revision would read those, and nobody would ask us.
+        let direct_io = self.has_handle_of_another_revision(ino, &revision);
+        let keep_cache = match direct_io {
+            true => revision.opened_directly(),
+            false => revision.opened(),
+        };
         let fh = self.files.insert(FileHandle::of_asset(self, ino, revision));
-        Opened::for_reading(fh, keep_cache)
+        Opened {
+            direct_io,
+            ..Opened::for_reading(fh, keep_cache)
+        }
+    }
+
+    fn has_handle_of_another_revision(&self, ino: u64, revision: &Arc<Revision>) -> bool {
+        self.files.any(|handle| match handle {
+            FileHandle::Asset {
+                ino: other,
+                revision: opened,
+                ..
+            } => *other == ino && !Arc::ptr_eq(opened, revision),
+            FileHandle::Local(_) | FileHandle::Write(_) => false,
+        })
     }
 
     pub(super) fn asset_closed(&self, revision: &Arc<Revision>) {

@@ -81,6 +81,12 @@ impl Revision {
         self.was_opened.swap(true, Ordering::AcqRel)
     }
 
+    /// Counts a handle that the kernel keeps no pages for: false, since there are none to keep.
+    pub fn opened_directly(&self) -> bool {
+        self.handles.fetch_add(1, Ordering::AcqRel);
+        false
+    }
+
     /// True for the last handle.
     pub fn closed(&self) -> bool {
         self.handles.fetch_sub(1, Ordering::AcqRel) == 1

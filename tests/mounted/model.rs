@@ -434,15 +434,25 @@ impl<'a> Model<'a> {
         match read_all_at(&reader.file, wanted, offset) {
             Ok(read) => {
                 let name = &reader.name;
-                assert!(read == expected, "{name}: {} bytes at {offset}", read.len());
+                // The kernel keeps one size a file: where the service put fewer bytes in the place
+                // of these, they end early. Other bytes than these are never among them.
+                let is_right = match self.is_at_the_service(reader) {
+                    true => read == expected,
+                    false => expected.starts_with(&read),
+                };
+                assert!(is_right, "{name}: {} bytes at {offset}", read.len());
             }
             Err(error) => {
-                let mut assets = self.families[&reader.name].assets.iter();
-                let is_there = assets.any(|v| v.id == reader.id && v.bytes == reader.bytes);
-                assert!(!is_there, "{}: {error}", reader.name);
+                assert!(!self.is_at_the_service(reader), "{}: {error}", reader.name);
                 self.readers.swap_remove(which);
             }
         }
+    }
+
+    /// Whether the asset is still there with the bytes that it was opened with.
+    fn is_at_the_service(&self, reader: &Reader) -> bool {
+        let mut assets = self.families[&reader.name].assets.iter();
+        assets.any(|v| v.id == reader.id && v.bytes == reader.bytes)
     }
 
     fn look(&mut self, name: &str) {
@@ -457,6 +467,13 @@ impl<'a> Model<'a> {
     }
 
     fn is(&self, name: &str, bytes: &[u8]) {
+        // The name of an older version can show what was written over it, for a second after that.
+        if name.contains(" (") {
+            let size = || fs::metadata(self.at(name)).unwrap().len();
+            until("an older version has its size", || {
+                size() == bytes.len() as u64
+            });
+        }
         let length = fs::metadata(self.at(name)).unwrap().len();
         assert_eq!(length, bytes.len() as u64, "the size of {name}");
         let read = fs::read(self.at(name)).unwrap();
@@ -467,6 +484,12 @@ impl<'a> Model<'a> {
         let shown = self.shown(name);
         if let Some(bytes) = shown.filter(|_| !self.writers.contains_key(name)) {
             self.note(format!("map {name}"));
+            // What is mapped stands in the kernel's pages, which readers of older bytes share.
+            let family = &self.families[name];
+            self.readers.retain(|reader| {
+                let mut assets = family.assets.iter();
+                reader.name != name || assets.any(|v| Arc::ptr_eq(&v.bytes, &reader.bytes))
+            });
             let path = self.at(name);
             let mapped = self.mapper.map(path);
             assert!(

@@ -90,6 +90,28 @@ fn other_bytes_end_older_handles_and_are_what_newer_ones_read() {
 }
 
 #[test]
+fn newer_bytes_stay_out_of_the_kernels_pages_while_an_older_handle_is_open() {
+    let world = World::new();
+    let id = world.add("a.mp4", text("short"));
+    let ino = world.ino(VIDEO, "a.mp4");
+    let older = world.open_now(ino).unwrap();
+    assert!(!older.direct_io);
+    world.read_all(older.fh).unwrap();
+    world.let_listings_age();
+    world.emulator.replace_content(&id, text("much longer"));
+    world.ls(VIDEO).unwrap();
+    let beside = world.open_now(ino).unwrap();
+    assert!(beside.direct_io && !beside.keep_cache);
+    assert_eq!(world.read_all(beside.fh).unwrap(), b"much longer");
+    world.release(older.fh);
+    let first = world.open_now(ino).unwrap();
+    assert!(!first.direct_io);
+    assert!(!first.keep_cache, "the pages are still of the older bytes");
+    let second = world.open_now(ino).unwrap();
+    assert!(!second.direct_io && second.keep_cache);
+}
+
+#[test]
 fn other_bytes_of_another_size_show_at_the_next_listing() {
     let world = World::new();
     let id = world.add("a.mp4", text("short"));
