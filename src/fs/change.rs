@@ -172,7 +172,11 @@ impl LibraryFs {
         let by_handle = by_handle.and_then(|handle| handle.writing()?.staged());
         let written = by_handle.or_else(|| lock(&self.overlays).get(&ino).cloned());
         if let Some(file) = written {
-            return set_staged(&file, set);
+            // An uploaded one is an asset, which other numbers show too.
+            return match self.asset_of(&file) {
+                Some(asset) => self.set_asset(asset, set),
+                None => set_staged(&file, set),
+            };
         }
         let state = self.catalog.lock();
         match state.tree.node(ino).ok_or(FsError::NotFound)? {

@@ -10,7 +10,7 @@ use super::local::LocalBytes;
 use super::read::FileHandle;
 use super::revision::Revision;
 use super::write::{Target, WriteHandle};
-use super::{Done, FsError, LibraryFs, Ready, lock};
+use super::{Done, FsError, LibraryFs, Ready, attr, lock};
 use crate::provider::Library;
 use crate::reader::AssetKey;
 use crate::upload::{StagedFile, UploadState};
@@ -68,7 +68,8 @@ impl LibraryFs {
                     return Ok(None);
                 }
                 let size_bytes = source.size_bytes()?.min(limit_bytes);
-                let file = self.new_staged(library, &name, writing.mode)?;
+                let mode = self.mode_of_next(writing.ino, &source);
+                let file = self.new_staged(library, &name, mode)?;
                 Ok(Some(Copy {
                     fs: Arc::clone(self),
                     handle: Arc::clone(&handle),
@@ -93,18 +94,44 @@ impl LibraryFs {
             let (library, name, _) = self.writable(ino)?;
             return Ok((library, name));
         };
-        let (library, name) = (last.library(), last.name());
+        let stands = self.number_of(last).is_some();
+        let place = (last.library(), last.name());
+        stands.then_some(place).ok_or(FsError::Stale)
+    }
+
+    /// Permission bits of the version after `source`: what they are now, not when it was opened.
+    fn mode_of_next(&self, ino: u64, source: &Source) -> u32 {
+        if let Source::Local(LocalBytes::Staged(last)) = source {
+            let now = self
+                .number_of(last)
+                .and_then(|number| self.known_attr(number));
+            return now.map_or_else(|| last.mode(), |attr| attr.mode.into());
+        }
+        let now = self.written_attr(ino).or_else(|| self.known_attr(ino));
+        now.map_or(attr::FILE_MODE, |attr| attr.mode).into()
+    }
+
+    /// The number under which a staged file stands in its directory: its own, or that of the asset
+    /// which has its bytes.
+    pub(super) fn number_of(&self, file: &StagedFile) -> Option<u64> {
+        let uploaded = file.state();
         let state = self.catalog.lock();
-        let asset = match last.state() {
+        let asset = match uploaded {
             UploadState::Uploaded { id } => state.tree.ino_of(&AssetKey {
-                service: library.service(),
+                service: file.library().service(),
                 id,
             }),
             _ => None,
         };
-        let mut numbers = [Some(last.ino()), asset].into_iter().flatten();
-        let stands = numbers.any(|number| state.tree.is_linked(number));
-        stands.then_some((library, name)).ok_or(FsError::Stale)
+        let mut numbers = [Some(file.ino()), asset].into_iter().flatten();
+        numbers.find(|number| state.tree.is_linked(*number))
+    }
+
+    /// As [`Self::number_of`], if an asset stands there.
+    pub(super) fn asset_of(&self, file: &StagedFile) -> Option<u64> {
+        let number = self.number_of(file)?;
+        let state = self.catalog.lock();
+        state.tree.asset(number).map(|_| number)
     }
 
     /// Another handle on this file made a new version first: this one writes to the same, as two

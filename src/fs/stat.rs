@@ -1,5 +1,6 @@
 //! What `stat` shows, and for how long the kernel may believe it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,13 +68,17 @@ impl LibraryFs {
 
     /// As [`Self::known_attr`], of many entries under one lock, in their order.
     pub fn known_attrs(&self, entries: &[Listed]) -> Vec<Option<Attr>> {
-        let written = lock(&self.overlays).clone();
+        let written: HashSet<u64> = {
+            let overlays = lock(&self.overlays);
+            let numbers = overlays.iter();
+            numbers.flat_map(|(ino, file)| [*ino, file.ino()]).collect()
+        };
         let state = self.catalog.lock();
         let mut fresh: Option<(Library, Duration)> = None;
         let mut known = Vec::with_capacity(entries.len());
         for entry in entries {
             let asset = state.tree.asset(entry.ino);
-            let asset = asset.filter(|_| !written.contains_key(&entry.ino));
+            let asset = asset.filter(|_| !written.contains(&entry.ino));
             let attr = asset.map(|node| {
                 let library = node.asset.library;
                 let ttl = match fresh {
@@ -126,28 +131,36 @@ impl LibraryFs {
 
     /// Attributes of a file where they are known.
     fn file_attr(&self, ino: u64) -> Option<Attr> {
-        let written_over = self.is_written_over(ino);
+        // The kernel sees no change by the older asset's number as one of the version's, nor the
+        // other way.
+        let shared = self.is_written_over(ino) || self.is_written_elsewhere(ino);
+        let ttl_or = |own| if shared { Duration::ZERO } else { own };
         let state = self.catalog.lock();
         if let Node::Asset(node) = state.tree.node(ino)? {
-            let ttl = match written_over {
-                true => Duration::ZERO,
-                false => self.catalog.fresh_for(&state, node.asset.library),
-            };
+            let ttl = ttl_or(self.catalog.fresh_for(&state, node.asset.library));
             return self.asset_attr(ino, node, ttl);
         }
         drop(state);
-        // The kernel sees no write by the older asset's number as a change of this one.
-        let ttl = match self.is_written_elsewhere(ino) {
-            true => Duration::ZERO,
-            false => OWN_TTL,
-        };
+        let ttl = ttl_or(OWN_TTL);
         staged_attr(ino, &*self.staged_file(ino)?, ttl)
     }
 
     /// What is written over an asset, under the asset's number.
-    fn written_attr(&self, ino: u64) -> Option<Attr> {
+    pub(super) fn written_attr(&self, ino: u64) -> Option<Attr> {
         let written = lock(&self.overlays).get(&ino).cloned()?;
-        staged_attr(ino, &written, Duration::ZERO)
+        let staged = staged_attr(ino, &written, Duration::ZERO)?;
+        let asset = self
+            .asset_of(&written)
+            .and_then(|asset| self.file_attr(asset));
+        // Once it is uploaded, its times and mode are the asset's; its bytes are the writer's.
+        Some(match asset {
+            Some(asset) => Attr {
+                mtime: asset.mtime,
+                mode: asset.mode,
+                ..staged
+            },
+            None => staged,
+        })
     }
 
     fn is_written_over(&self, ino: u64) -> bool {

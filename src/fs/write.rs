@@ -48,8 +48,6 @@ pub struct Closer {
 pub(super) struct WriteHandle {
     /// The number the kernel knows.
     pub(super) ino: u64,
-    /// Permission bits for a new version.
-    pub(super) mode: u32,
     pub(super) target: Mutex<Target>,
     opener: u32,
     append: bool,
@@ -392,7 +390,6 @@ impl LibraryFs {
         }
     }
 
-    /// Whether a handle on `ino` writes to `file`.
     /// Whether `process` opened the file for writing and has not closed it.
     pub(super) fn is_writer(&self, ino: u64, process: u32) -> bool {
         self.files.any(|handle| {
@@ -401,6 +398,7 @@ impl LibraryFs {
         })
     }
 
+    /// Whether a handle on `ino` writes to `file`.
     fn is_written_under(&self, ino: u64, file: &Arc<StagedFile>) -> bool {
         self.files.any(|handle| {
             let writing = handle.writing().filter(|writing| writing.ino == ino);
@@ -435,10 +433,8 @@ impl LibraryFs {
     }
 
     fn open_over(&self, ino: u64, target: Target, how: OpenMode) -> Opened {
-        let mode = self.known_attr(ino).map_or(attr::FILE_MODE, |a| a.mode);
         let fh = self.files.insert(FileHandle::Write(WriteHandle {
             ino,
-            mode: mode.into(),
             target: Mutex::new(target),
             opener: how.opener,
             append: how.append,

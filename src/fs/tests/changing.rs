@@ -329,6 +329,91 @@ fn times_and_mode_of_an_asset_can_be_set_and_are_kept() {
     assert_eq!(world.uploads_sent(), 0);
 }
 
+const OLD: SystemTime = SystemTime::UNIX_EPOCH;
+
+/// What `chmod(2)` and `utimensat(2)` ask for; the kernel names no handle, also for a descriptor.
+fn chmod_and_age(world: &World, ino: u64, mode: u32) {
+    let set = SetAttr {
+        mode: Some(mode),
+        mtime: Some(OLD),
+        ..SetAttr::default()
+    };
+    let shown = world.setattr_now(ino, None, set).unwrap();
+    assert_eq!((u32::from(shown.mode), shown.mtime), (mode, OLD));
+}
+
+fn mode_of(world: &World, name: &str) -> u16 {
+    world.lookup_now(VIDEO, name).unwrap().mode
+}
+
+#[test]
+fn a_mode_that_was_set_before_an_upload_is_that_of_the_version_after_it() {
+    let world = World::new();
+    let fh = world.create_now(VIDEO, "a.mp4");
+    let ino = world.ino(VIDEO, "a.mp4");
+    world.write_now(fh, 0, b"first").unwrap();
+    chmod_and_age(&world, ino, 0o640);
+    // A copy of the descriptor is closed: the end of a mapping is one.
+    world.flush_as(fh, WRITER, false).unwrap();
+    assert_eq!(world.uploads_sent(), 1);
+    world.truncate_now(ino, Some(fh), 1).unwrap();
+    assert_eq!(world.getattr_by_now(ino, fh).unwrap().mode, 0o640);
+    assert_eq!(mode_of(&world, "a.mp4"), 0o640);
+    world.close_now(fh).unwrap();
+    assert_eq!(mode_of(&world.remount(), "a.mp4"), 0o640);
+}
+
+#[test]
+fn a_mode_that_was_set_after_an_upload_is_that_of_the_version_after_it() {
+    let world = World::new();
+    let fh = world.create_now(VIDEO, "a.mp4");
+    let ino = world.ino(VIDEO, "a.mp4");
+    world.write_now(fh, 0, b"first").unwrap();
+    world.flush_as(fh, WRITER, false).unwrap();
+    chmod_and_age(&world, ino, 0o640);
+    world.write_now(fh, 5, b" and second").unwrap();
+    assert_eq!(world.getattr_by_now(ino, fh).unwrap().mode, 0o640);
+    world.close_now(fh).unwrap();
+    assert_eq!(mode_of(&world, "a.mp4"), 0o640);
+}
+
+#[test]
+fn a_mode_that_was_set_on_an_open_asset_is_that_of_its_next_version() {
+    let world = World::new();
+    world.add("a.mp4", text("older"));
+    let ino = world.ino(VIDEO, "a.mp4");
+    let fh = world.open_to_write_now(ino, write_mode()).unwrap().fh;
+    chmod_and_age(&world, ino, 0o640);
+    world.write_now(fh, 0, b"newer").unwrap();
+    assert_eq!(world.getattr_by_now(ino, fh).unwrap().mode, 0o640);
+    world.close_now(fh).unwrap();
+    assert_eq!(mode_of(&world, "a.mp4"), 0o640);
+}
+
+#[test]
+fn an_uploaded_version_has_one_mode_by_its_own_number_and_by_its_writers() {
+    let world = World::new();
+    world.add("a.mp4", text("older"));
+    let written = world.ino(VIDEO, "a.mp4");
+    let fh = world.open_to_write_now(written, truncating()).unwrap().fh;
+    world.write_now(fh, 0, b"newer").unwrap();
+    world.flush_as(fh, WRITER, false).unwrap();
+    let named = world.ino(VIDEO, "a.mp4");
+    assert_ne!(named, written);
+    for (set_by, mode) in [(written, 0o640), (named, 0o600)] {
+        chmod_and_age(&world, set_by, mode);
+        for shown_by in [written, named] {
+            let shown = world.getattr_now(shown_by).unwrap();
+            assert_eq!((u32::from(shown.mode), shown.mtime), (mode, OLD));
+            assert_eq!(shown.ttl, Duration::ZERO, "the kernel has two numbers");
+        }
+    }
+    world.write_now(fh, 0, b"newest").unwrap();
+    assert_eq!(world.getattr_by_now(written, fh).unwrap().mode, 0o600);
+    world.close_now(fh).unwrap();
+    assert_eq!(mode_of(&world.remount(), "a.mp4"), 0o600);
+}
+
 #[test]
 fn assets_of_read_only_services_cannot_be_changed() {
     let world = World::new();
