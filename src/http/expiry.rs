@@ -42,7 +42,7 @@ pub fn of_url(url: &Url) -> Option<SystemTime> {
     let mut values: [Option<String>; PARAMETERS.len()] = Default::default();
     for (key, value) in url.query_pairs() {
         let named = |name: &&str| key.eq_ignore_ascii_case(name);
-        if let Some(at) = PARAMETERS.iter().position(|name| named(name)) {
+        if let Some(at) = PARAMETERS.iter().position(named) {
             values[at].get_or_insert_with(|| value.into_owned());
         }
     }
