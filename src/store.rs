@@ -109,6 +109,13 @@ pub enum StoreError {
         found: usize,
         known: usize,
     },
+    /// A row of the journal of uploads.
+    #[error("the entry of upload {id} in {path} cannot be read and is left alone: {reason}")]
+    Entry {
+        path: PathBuf,
+        id: String,
+        reason: String,
+    },
     /// SQLite's own words.
     #[error("the state database {path} failed: {reason}")]
     Database { path: PathBuf, reason: String },

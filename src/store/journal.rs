@@ -1,7 +1,9 @@
 //! The journal of staged files: what a crash must not forget. `upload.rs` has the protocol.
 
+use std::error::Error;
 use std::time::SystemTime;
 
+use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
@@ -89,25 +91,41 @@ const COLUMNS: &str = "id, sequence, library, name, ino, mode, stage, reason, an
                        began_ns, attempt_name, attempt_size_bytes, attempt_sha256, known_ids";
 
 impl Store {
-    /// Every entry, the first submitted first.
+    /// Every entry that can be read, the first submitted first. Of the others an error is logged:
+    /// they stay as they are, and so do their files.
     pub fn journal(&self) -> Result<Vec<JournalEntry>, StoreError> {
-        self.read(|db| {
+        let entries = self.read(|db| {
             let mut query = db.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM uploads ORDER BY sequence, id"
             ))?;
-            let rows = query.query_map([], entry_from)?;
-            rows.filter_map(Result::transpose).collect()
-        })
+            let rows = query.query_map([], |row| Ok(entry_from(row)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let readable = entries.into_iter().filter_map(|entry| {
+            let entry = entry.map_err(|unreadable| self.unreadable(unreadable));
+            entry.inspect_err(|error| log::error!("{error}")).ok()
+        });
+        Ok(readable.collect())
     }
 
-    /// The entry of one staged file, with its attempt.
+    /// The entry of one staged file, with its attempt. One that can't be read is an error.
     pub fn journal_entry(&self, id: Uuid) -> Result<Option<JournalEntry>, StoreError> {
-        self.read(|db| {
+        let entry = self.read(|db| {
             db.prepare_cached(&format!("SELECT {COLUMNS} FROM uploads WHERE id = ?1"))?
-                .query_row([id.to_string()], entry_from)
+                .query_row([id.to_string()], |row| Ok(entry_from(row)))
                 .optional()
-        })
-        .map(Option::flatten)
+        })?;
+        entry
+            .transpose()
+            .map_err(|unreadable| self.unreadable(unreadable))
+    }
+
+    fn unreadable(&self, entry: Unreadable) -> StoreError {
+        StoreError::Entry {
+            path: self.path.clone(),
+            id: entry.id,
+            reason: entry.reason,
+        }
     }
 
     /// Writes an entry or changes it; what is known of its attempts stays. An entry that becomes
@@ -264,15 +282,30 @@ fn library_from(path: &str) -> Option<Library> {
         .find(|library| library.to_string() == path)
 }
 
-/// `None` for an entry of a library or stage that this version doesn't know.
-fn entry_from(row: &Row<'_>) -> rusqlite::Result<Option<JournalEntry>> {
-    let id = Uuid::parse_str(&row.get::<_, String>(0)?).ok();
-    let library = library_from(&row.get::<_, String>(2)?);
-    let stage = Stage::from_name(&row.get::<_, String>(6)?);
-    let (Some(id), Some(library), Some(stage)) = (id, library, stage) else {
-        return Ok(None);
-    };
-    Ok(Some(JournalEntry {
+/// A row that is no entry: damaged, or of a library or stage that this version doesn't know.
+struct Unreadable {
+    /// As far as it can be told.
+    id: String,
+    reason: String,
+}
+
+fn entry_from(row: &Row<'_>) -> Result<JournalEntry, Unreadable> {
+    read_entry(row).map_err(|error| Unreadable {
+        id: row.get(0).unwrap_or_else(|_| "?".to_string()),
+        reason: error.to_string(),
+    })
+}
+
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+    let id = Uuid::parse_str(&row.get::<_, String>(0)?);
+    let id = id.map_err(|error| meaningless(0, error))?;
+    let library = row.get::<_, String>(2)?;
+    let library =
+        library_from(&library).ok_or_else(|| meaningless(2, format!("library {library:?}")))?;
+    let stage = row.get::<_, String>(6)?;
+    let stage =
+        Stage::from_name(&stage).ok_or_else(|| meaningless(6, format!("stage {stage:?}")))?;
+    Ok(JournalEntry {
         record: StagedRecord {
             id,
             library,
@@ -284,24 +317,31 @@ fn entry_from(row: &Row<'_>) -> rusqlite::Result<Option<JournalEntry>> {
         },
         sequence: from_size(row.get(1)?),
         attempt: attempt_from(row)?,
-    }))
+    })
+}
+
+/// Of the right type, but nothing that this program writes.
+fn meaningless(column: usize, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
 }
 
 fn attempt_from(row: &Row<'_>) -> rusqlite::Result<Option<Attempt>> {
-    let Some(began_ns) = row.get::<_, Option<i64>>(9)? else {
-        return Ok(None);
+    let is_unknown = row.get::<_, bool>(8)?;
+    let began_ns = match row.get::<_, Option<i64>>(9)? {
+        Some(began_ns) => began_ns,
+        None if is_unknown => return Err(meaningless(9, "no time of the attempt")),
+        None => return Ok(None),
     };
-    let known: Vec<String> = row
-        .get::<_, Option<String>>(13)?
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    // Without them an older asset could be taken for the upload: none is not the same as unreadable.
+    let known: Vec<String> =
+        serde_json::from_str(&row.get::<_, String>(13)?).map_err(|error| meaningless(13, error))?;
     Ok(Some(Attempt {
         began_at: from_ns(began_ns),
         name: row.get(10)?,
         size_bytes: from_size(row.get(11)?),
         sha256: row.get(12)?,
         known_ids: known.into_iter().map(AssetId::new).collect(),
-        answer: match row.get::<_, bool>(8)? {
+        answer: match is_unknown {
             true => Answer::Unknown,
             false => Answer::NotDone,
         },

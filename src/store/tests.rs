@@ -184,6 +184,61 @@ fn an_attempt_of_an_entry_that_is_gone_is_an_error() {
     assert!(store.begin_attempt(Uuid::new_v4(), &attempt()).is_err());
 }
 
+/// Sets one column of an entry to what this program never writes.
+fn spoil(store: &Store, id: Uuid, column: &str, value: &str) {
+    let set = format!("UPDATE uploads SET {column} = {value} WHERE id = ?1");
+    let set = store.lock().execute(&set, [id.to_string()]);
+    assert_eq!(set, Ok(1));
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_an_error_and_keeps_no_other_from_being_read() {
+    let spoilt = [
+        ("library", "'runway/dance'"),
+        ("library", "7"),
+        ("name", "x'ff00'"),
+        ("ino", "'many'"),
+        ("mode", "-1"),
+        ("stage", "'done'"),
+        ("attempt_name", "NULL"),
+        ("attempt_size_bytes", "'large'"),
+        ("attempt_sha256", "x'0102'"),
+        ("answer_unknown", "'perhaps'"),
+        // With an attempt forgotten, or its ids, the same bytes would be sent twice, or an older
+        // asset be taken for them.
+        ("began_ns", "NULL"),
+        ("known_ids", "NULL"),
+        ("known_ids", "'[\"old\"'"),
+        ("known_ids", "'[1]'"),
+    ];
+    for (column, value) in spoilt {
+        let (_dir, store) = state();
+        let (bad, good) = (Uuid::new_v4(), Uuid::new_v4());
+        for id in [bad, good] {
+            store.put_staged(&record(id, Stage::Queued)).unwrap();
+            store.begin_attempt(id, &attempt()).unwrap();
+        }
+        spoil(&store, bad, column, value);
+        let error = store.journal_entry(bad).unwrap_err().to_string();
+        assert!(error.contains(&bad.to_string()), "{error}");
+        let left = store.journal().unwrap();
+        let left: Vec<Uuid> = left.into_iter().map(|entry| entry.record.id).collect();
+        assert_eq!(left, [good], "{column} = {value}");
+    }
+}
+
+#[test]
+fn an_entry_whose_id_is_none_keeps_no_other_from_being_read() {
+    let (_dir, store) = state();
+    let (bad, good) = (Uuid::new_v4(), Uuid::new_v4());
+    for id in [bad, good] {
+        store.put_staged(&record(id, Stage::Queued)).unwrap();
+    }
+    spoil(&store, bad, "id", "x'ff'");
+    assert_eq!(store.journal().unwrap().len(), 1);
+    assert!(store.journal_entry(good).unwrap().is_some());
+}
+
 #[test]
 fn a_new_submission_goes_to_the_end_of_the_order() {
     let (_dir, store) = state();

@@ -399,6 +399,19 @@ impl World {
         }
     }
 
+    /// Ends the mount without waiting for its queue. Its locks end with its last thread, as they
+    /// would with its process: that much is waited for.
+    pub fn end(self) -> (Arc<FakeService>, Option<tempfile::TempDir>) {
+        let shared = Arc::downgrade(&self.uploads.shared);
+        drop((self.uploads, self.directory));
+        let gives_up = Instant::now() + PATIENCE;
+        while shared.strong_count() > 0 {
+            assert!(Instant::now() < gives_up, "a thread stays");
+            thread::park_timeout(Duration::from_micros(200));
+        }
+        (self.service, self._temporary)
+    }
+
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
     }

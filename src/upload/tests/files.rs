@@ -326,3 +326,37 @@ fn room_that_is_not_there_can_not_be_reserved() {
     let error = file.allocate(0, 4 << 20, Allocate::Grow).unwrap_err();
     assert!(matches!(error, UploadError::DiskFull), "{error}");
 }
+
+#[test]
+fn a_file_whose_entry_cannot_be_read_stays_and_keeps_no_other_from_its_upload() {
+    let attempt = "began_ns = 1, attempt_name = 'spoilt.mp4', attempt_size_bytes = 10, \
+                   attempt_sha256 = zeroblob(32)";
+    for (column, value) in [
+        ("known_ids", "'not a list'"),
+        ("mode", "'rw'"),
+        ("stage", "''"),
+    ] {
+        let root = tempfile::TempDir::new().unwrap();
+        let world = World::at(root.path(), None, |_| {});
+        world.uploads.pause();
+        let files = ["spoilt.mp4", "whole.mp4"].map(|name| world.write(name, name.as_bytes()));
+        let closed = [0, 1].map(|n| world.close(&files[n]));
+        world.until(|| files.iter().all(|f| f.state() == UploadState::Queued));
+        let (spoilt, state) = (files[0].id(), world.state());
+        drop((files, closed));
+        world.end();
+        let set = format!("UPDATE uploads SET {attempt}, {column} = {value} WHERE id = ?1");
+        let journal = rusqlite::Connection::open(state.join("state.db")).unwrap();
+        assert_eq!(journal.execute(&set, [spoilt.to_string()]), Ok(1));
+        // Every mount finds it so.
+        for _ in 0..2 {
+            let world = World::at(root.path(), None, |_| {});
+            world.drained();
+            assert_eq!(world.only_asset().1, b"whole.mp4", "{column}");
+            let kept = (spoilt.to_string(), b"spoilt.mp4".to_vec());
+            assert_eq!(world.files_in("staging"), [kept]);
+            assert!(world.files_in("recovered").is_empty());
+            world.end();
+        }
+    }
+}

@@ -187,22 +187,8 @@ fn remount(world: World, names: &mut HashMap<String, Believed>) -> World {
         close(&world, believed);
         believed.file = None;
     }
-    let World {
-        root,
-        _temporary,
-        service,
-        uploads,
-        directory,
-        ..
-    } = world;
-    let shared = Arc::downgrade(&uploads.shared);
-    drop((uploads, directory));
-    // The old mount's locks end with its last thread, as they would with its process.
-    let gives_up = Instant::now() + PATIENCE;
-    while shared.strong_count() > 0 {
-        assert!(Instant::now() < gives_up, "a thread stays");
-        thread::park_timeout(Duration::from_micros(200));
-    }
+    let root = world.root.clone();
+    let (service, _temporary) = world.end();
     let mut world = World::mount(&root, service, None, |config| config.write_back = true);
     world._temporary = _temporary;
     world
