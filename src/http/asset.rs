@@ -10,8 +10,9 @@
 //! No total timeout, since a body may rightly take hours: the caller watches its progress.
 //!
 //! A name is connected to at public addresses only, unless the API is local ([`super::origin`]).
-//! Redirects stay on the host that the API named (same scheme, host and port, at most
-//! [`MAX_REDIRECTS`]); anything else is [`TransportError::ForbiddenTarget`].
+//! A redirect may lead to another host, as from an account's address to a CDN's: to any that the API
+//! itself could have named, at most [`MAX_REDIRECTS`] times. Nothing goes there that the first host
+//! didn't write into the address. Anything else is [`TransportError::ForbiddenTarget`].
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,11 +29,11 @@ use url::Url;
 pub use super::connect::RECEIVE_BYTES;
 use super::connect::{Hosts, NoBody, Reach};
 use super::origin::host_of;
-use super::{Deadlines, SignedUrl, TransportError, USER_AGENT};
+use super::{Deadlines, SignedUrl, TransportError, USER_AGENT, UrlPolicy};
 use crate::clock::Clock;
 use crate::range::{ByteRange, ContentRange};
 
-/// Redirects that are followed on one host before it counts as nonsense.
+/// Redirects that are followed before they count as nonsense.
 pub const MAX_REDIRECTS: usize = 3;
 /// What is read out of a body that nobody wants, so that its connection can be used again: less
 /// than a round trip's worth on most links, where a new connection costs two or three.
@@ -55,7 +56,11 @@ pub struct AssetClient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// 206: the bytes `sent`, which start where asked and end there at the latest.
-    Range { sent: ByteRange, total_bytes: u64 },
+    /// A host may leave open how many there are in all (`bytes 0-9/*`).
+    Range {
+        sent: ByteRange,
+        total_bytes: Option<u64>,
+    },
     /// 200: the whole object from byte 0; the host did not look at the range.
     Whole { total_bytes: Option<u64> },
     /// 416: the object has no byte in the range. The body is not the object's.
@@ -105,7 +110,7 @@ impl AssetClient {
     }
 
     fn hosts_of(&self, url: &SignedUrl) -> &Hosts {
-        match url.allows_local_hosts() {
+        match url.policy().allows_local_hosts() {
             true => &self.local,
             false => &self.public,
         }
@@ -128,7 +133,7 @@ impl AssetClient {
             if !response.status().is_redirection() {
                 return self.accept(host, response, range).await;
             }
-            target = redirect_target(&target, response.headers())?;
+            target = redirect_target(&target, response.headers(), url.policy())?;
             self.drain(response).await;
         }
         Err(TransportError::Malformed {
@@ -270,7 +275,6 @@ fn partial(headers: &HeaderMap, asked: ByteRange) -> Result<Part, &'static str> 
     let content_range =
         ContentRange::parse(&content_range).ok_or("a Content-Range that can't be read")?;
     let sent = content_range.sent.ok_or("a part without bytes")?;
-    let total_bytes = content_range.total_bytes.ok_or("a part of unknown whole")?;
     check_encoding(headers)?;
     if sent.start != asked.start || sent.end > asked.end {
         return Err("another part than was asked for");
@@ -278,7 +282,10 @@ fn partial(headers: &HeaderMap, asked: ByteRange) -> Result<Part, &'static str> 
     if length(headers)?.is_some_and(|len| len != sent.len()) {
         return Err("a Content-Length that contradicts its Content-Range");
     }
-    Ok(Part::Range { sent, total_bytes })
+    Ok(Part::Range {
+        sent,
+        total_bytes: content_range.total_bytes,
+    })
 }
 
 fn whole(headers: &HeaderMap) -> Result<Part, &'static str> {
@@ -345,20 +352,22 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, TransportError> {
+fn redirect_target(
+    from: &Url,
+    headers: &HeaderMap,
+    policy: &UrlPolicy,
+) -> Result<Url, TransportError> {
     let malformed = || TransportError::Malformed {
         host: host_of(from),
         what: "a redirect without a usable target".to_string(),
     };
     let location = text(headers, header::LOCATION).ok_or_else(malformed)?;
     let target = from.join(&location).map_err(|_| malformed())?;
-    let credentials = !target.username().is_empty() || target.password().is_some();
-    if target.origin() != from.origin() || credentials {
-        return Err(TransportError::ForbiddenTarget {
-            host: host_of(from),
-            target: format!("{}://{}", target.scheme(), host_of(&target)),
-        });
-    }
+    let forbidden = |_| TransportError::ForbiddenTarget {
+        host: host_of(from),
+        target: format!("{}://{}", target.scheme(), host_of(&target)),
+    };
+    policy.check(&target).map_err(forbidden)?;
     Ok(target)
 }
 
@@ -417,7 +426,7 @@ mod tests {
                 head.part,
                 Part::Range {
                     sent: ByteRange::new(100, end),
-                    total_bytes: 500
+                    total_bytes: Some(500)
                 }
             );
             assert_eq!(head.etag.as_deref(), Some("\"a\""));
@@ -430,7 +439,6 @@ mod tests {
             (206, vec![]),
             (206, vec![("content-range", "bytes 0-99/500")]),
             (206, vec![("content-range", "bytes 100-200/500")]),
-            (206, vec![("content-range", "bytes 100-199/*")]),
             (206, vec![("content-range", "bytes */500")]),
             (206, vec![("content-range", "bytes 100-199/150")]),
             (206, vec![("content-type", "multipart/byteranges")]),
@@ -495,17 +503,23 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_never_leaves_the_host() {
+    fn a_redirect_leads_where_the_api_could_have_sent_us_and_nowhere_else() {
+        let policy = UrlPolicy::for_api(&Url::parse("https://api.example").unwrap());
         let from = Url::parse("https://cdn.example/a?sig=1").unwrap();
-        let to = |location: &str| redirect_target(&from, &headers(&[("location", location)]));
-        assert_eq!(
-            to("/b?sig=2").unwrap().as_str(),
-            "https://cdn.example/b?sig=2"
-        );
+        let headers = |location: &str| headers(&[("location", location)]);
+        let to = |location: &str| redirect_target(&from, &headers(location), &policy);
+        for (location, target) in [
+            ("/b?sig=2", "https://cdn.example/b?sig=2"),
+            ("https://other.example/b?x", "https://other.example/b?x"),
+            ("https://cdn.example:444/b", "https://cdn.example:444/b"),
+        ] {
+            assert_eq!(to(location).unwrap().as_str(), target);
+        }
         for location in [
-            "http://cdn.example/b",
-            "https://cdn.example:444/b",
-            "https://evil.example/b?sig=1",
+            "http://cdn.example/b?sig=1",
+            "https://127.0.0.1/b?sig=1",
+            "https://169.254.169.254/b?sig=1",
+            "https://printer.local/b",
             "https://me:pw@cdn.example/b",
             "file:///etc/passwd",
         ] {

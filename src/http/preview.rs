@@ -1,7 +1,7 @@
 //! Small pictures from the hosts that an API named: fetched whole, held to a size, without a token.
 //!
 //! Promises: a call blocks its thread and ends by [`Deadlines::total`]; no more than the limit is
-//! read, however long the body is; redirects stay on the host (as [`AssetClient`] has it). No
+//! read, however long the body is; redirects are held to what [`AssetClient`] follows. No
 //! retries: a picture that did not come is not worth a second request now. Must not be called from
 //! within an async runtime.
 
@@ -60,8 +60,7 @@ async fn whole(
     // One byte more than is wanted: a host that looks at the range tells what is there.
     let mut answer = client.get(url, ByteRange::new(0, most_bytes + 1)).await?;
     let total_bytes = match answer.head.part {
-        Part::Range { total_bytes, .. } => Some(total_bytes),
-        Part::Whole { total_bytes } => total_bytes,
+        Part::Range { total_bytes, .. } | Part::Whole { total_bytes } => total_bytes,
         Part::Beyond { .. } => return Err(answer.malformed("an empty picture")),
     };
     if total_bytes.is_some_and(|total| total > most_bytes) {

@@ -44,7 +44,7 @@ impl fmt::Display for ApiToken {
 pub struct SignedUrl {
     url: Url,
     expires_at: Option<SystemTime>,
-    local_hosts: bool,
+    policy: UrlPolicy,
 }
 
 impl SignedUrl {
@@ -62,7 +62,7 @@ impl SignedUrl {
         Ok(Self {
             url,
             expires_at,
-            local_hosts: policy.allows_local_hosts(),
+            policy: *policy,
         })
     }
 
@@ -71,9 +71,9 @@ impl SignedUrl {
         &self.url
     }
 
-    /// Whether the URL's host may be on this machine or a private network.
-    pub fn allows_local_hosts(&self) -> bool {
-        self.local_hosts
+    /// What allowed the URL, and says where it may lead.
+    pub fn policy(&self) -> &UrlPolicy {
+        &self.policy
     }
 
     /// The URL without what may sign it, to be shown; and whether anything was left out, its expiry

@@ -147,8 +147,8 @@ impl LtxProvider {
         Ok(Pass { assets, gap })
     }
 
-    /// Reads page after page where the service named no number of pages, or fewer than hold what
-    /// it counts, until a page brings nothing new.
+    /// Reads page after page where the service named no number of pages, or another count than the
+    /// pages hold, until a page brings nothing new.
     fn read_on(&self, library: Library, pages: &mut Vec<Page>) -> Result<(), ProviderError> {
         let Meta {
             total_items,
@@ -161,7 +161,7 @@ impl LtxProvider {
         loop {
             check_size(pages)?;
             let last_was_empty = pages.last().is_some_and(|page| page.items == 0);
-            if last_was_empty || total_items.is_some_and(|total| held(pages) >= total) {
+            if last_was_empty || total_items == Some(held(pages)) {
                 return Ok(());
             }
             let next = match self.page(library, pages.len() + 1) {

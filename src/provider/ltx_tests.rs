@@ -188,6 +188,20 @@ fn a_count_that_is_always_wrong_is_overruled_by_two_listings_that_agree() {
 }
 
 #[test]
+fn a_count_below_what_the_pages_hold_hides_nothing() {
+    for (total_items, total_pages) in [(0, 0), (40, 1), (70, 3)] {
+        let server = serving(move |seen| {
+            let mut page = page_of(&numbered(120), seen.number("page"), 50);
+            page["meta"]["totalItems"] = json!(total_items);
+            page["meta"]["totalPages"] = json!(total_pages);
+            page
+        });
+        let listed = ids_of(&list(&server).unwrap());
+        assert_eq!(listed, numbered(120), "{total_items}");
+    }
+}
+
+#[test]
 fn duplicates_and_assets_without_an_id_do_not_upset_the_count() {
     let server = serving(|_| {
         json!({

@@ -2,13 +2,14 @@
 //!
 //! Promises: a listing is whole or an error. Neighbouring pages are asked for with one asset of
 //! overlap; where that asset is not in both, something vanished between them and the listing is
-//! made again. A short page ends a listing only where the service is known to give longer ones:
-//! one that holds pages to fewer assets than it was asked for must not hide the rest. The service
+//! made again. The page doesn't say that a short page is the last one: a service that gives fewer a
+//! page than it was asked for, or leaves some out, must not hide the rest. So what follows a short
+//! page is asked for, unless the listing reaches as far as one whose end was seen to be empty. The service
 //! shows [`MOST_LISTED`] assets of a kind at most; a library that reaches that is told once in the
 //! log. Nothing but the identity of an asset is required of an answer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -65,8 +66,8 @@ pub struct RunwayProvider {
     api: ApiClient,
     email: Option<String>,
     told: Told,
-    /// The most assets that any page held so far.
-    longest_page: AtomicUsize,
+    /// Up to which offset each library was last seen to reach, with nothing behind it.
+    ends: Mutex<HashMap<Library, usize>>,
     length: Length,
 }
 
@@ -180,7 +181,7 @@ impl RunwayProvider {
             api,
             email,
             told: Told::default(),
-            longest_page: AtomicUsize::new(0),
+            ends: Mutex::default(),
             length: Length::default(),
         }
     }
@@ -194,6 +195,7 @@ impl RunwayProvider {
             cut = Cut { limit: first };
             pages = self.pages(library, cut)?;
         }
+        self.read_on(library, &mut pages, cut)?;
         if pages.len() == cut.pages() && pages.last().is_some_and(|page| page.len() >= cut.limit) {
             let most = LAST_OFFSET + cut.limit;
             self.told.warn_once(format!(
@@ -236,14 +238,56 @@ impl RunwayProvider {
         Ok(pages)
     }
 
-    /// Whether a first page of `held` assets is short because the service gives no more a page.
-    /// It isn't where another page was longer; else the asset after it is asked for.
+    /// Whether a first page of `held` assets is short because the service gives no more a page:
+    /// the asset after it is asked for.
     fn may_hide_more(&self, library: Library, held: usize) -> Result<bool, ProviderError> {
-        let longest = self.longest_page.fetch_max(held, Ordering::Relaxed);
-        if held == 0 || held >= PAGE || held < longest {
+        if held == 0 || held >= PAGE || self.reaches_the_end(library, held) {
             return Ok(false);
         }
-        Ok(!self.page(library, held, 1)?.is_empty())
+        let more = !self.page(library, held, 1)?.is_empty();
+        if !more {
+            self.ends().insert(library, held);
+        }
+        Ok(more)
+    }
+
+    /// Reads on behind the first short page, page after page, until one brings nothing new.
+    fn read_on(
+        &self,
+        library: Library,
+        pages: &mut Vec<Vec<Item>>,
+        cut: Cut,
+    ) -> Result<(), ProviderError> {
+        let is_short = |page: &Vec<Item>| page.len() < cut.limit;
+        let Some(short) = pages.iter().position(is_short) else {
+            return Ok(());
+        };
+        let mut end = cut.offset(short) + pages[short].len();
+        // A page that was asked for already shows the same where it began here or before.
+        let mut over = pages[short].is_empty()
+            || cut.offset(short + 1) <= end && pages.get(short + 1).is_some_and(Vec::is_empty);
+        let items = pages.iter().flatten();
+        let mut known: HashSet<AssetId> = items.filter_map(Item::identity).collect();
+        while !over && end <= LAST_OFFSET && !self.reaches_the_end(library, end) {
+            let more = self.page(library, end, PAGE)?;
+            let before = known.len();
+            known.extend(more.iter().filter_map(Item::identity));
+            over = known.len() == before;
+            if !over {
+                end += more.len();
+                pages.push(more);
+            }
+        }
+        self.ends().insert(library, end);
+        Ok(())
+    }
+
+    fn reaches_the_end(&self, library: Library, offset: usize) -> bool {
+        self.ends().get(&library).is_some_and(|end| offset >= *end)
+    }
+
+    fn ends(&self) -> MutexGuard<'_, HashMap<Library, usize>> {
+        self.ends.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn page(

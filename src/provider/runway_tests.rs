@@ -1,5 +1,5 @@
-use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use serde_json::json;
@@ -289,7 +289,7 @@ fn a_page_is_asked_for_as_soon_as_one_of_ten_has_come() {
 
 #[test]
 fn few_pages_are_asked_for_in_vain() {
-    for (count, most) in [(0, 1), (7, 2), (50, 4), (60, 4), (145, 4), (200, 14)] {
+    for (count, most) in [(0, 1), (7, 2), (50, 5), (60, 5), (145, 5), (200, 15)] {
         let all = numbered(count);
         let server = paged(move |seen| page_of(&all, seen));
         assert_eq!(list(&server).unwrap().len(), count);
@@ -324,22 +324,67 @@ fn a_service_that_gives_fewer_a_page_than_asked_for_is_listed_whole() {
 }
 
 #[test]
-fn a_short_page_is_the_end_once_a_longer_one_was_seen() {
-    let counts = Mutex::new(vec![7, 30]);
-    let server = paged(move |seen| {
-        let counts = counts.lock().unwrap();
-        let is_image = seen.query("mediaType").as_deref() == Some("image");
-        page_of(&numbered(counts[usize::from(!is_image)]), seen)
-    });
+fn a_short_page_is_the_end_once_nothing_was_seen_behind_it() {
+    let count = Arc::new(Mutex::new(30));
+    let counted = Arc::clone(&count);
+    let server = paged(move |seen| page_of(&numbered(*counted.lock().unwrap()), seen));
     let provider = provider(&server);
-    provider.list(VIDEO).unwrap();
+    let list_of = |length| {
+        *count.lock().unwrap() = length;
+        assert_eq!(provider.list(VIDEO).unwrap().len(), length);
+        offsets(&server)
+    };
     assert_eq!(
-        offsets(&server),
+        list_of(30),
         [0, 30],
         "the asset after the page is asked for"
     );
-    provider.list(Library::RunwayImage).unwrap();
-    assert_eq!(offsets(&server), [0, 0, 30]);
+    assert_eq!(list_of(31), [0, 0, 30]);
+    assert_eq!(list_of(29), [0, 0, 0, 29, 30], "it was longer before");
+}
+
+#[test]
+fn a_service_that_leaves_some_out_of_its_pages_is_listed_whole() {
+    // Every tenth asset is of another kind and left out after the page was cut.
+    for count in [4, 50, 60, 200, 1_000] {
+        let all = numbered(count);
+        let of_this_kind = |id: &String| !id.ends_with('3');
+        let shown: Vec<String> = all.iter().filter(|id| of_this_kind(id)).cloned().collect();
+        let server = paged(move |seen| {
+            page_of(&all, seen)
+                .into_iter()
+                .filter(of_this_kind)
+                .collect()
+        });
+        let mut listed = ids(&list(&server).unwrap());
+        listed.sort();
+        let mut shown = shown;
+        shown.sort();
+        assert_eq!(listed, shown, "{count}");
+    }
+}
+
+#[test]
+fn a_page_that_comes_short_now_and_then_hides_nothing() {
+    for count in [40, 140, 190, 333] {
+        for short in 0..12 {
+            let all = numbered(count);
+            let asked = AtomicUsize::new(0);
+            let server = paged(move |seen| {
+                let mut page = page_of(&all, seen);
+                if asked.fetch_add(1, Ordering::Relaxed) == short {
+                    page.truncate((page.len() * 2).div_ceil(3));
+                }
+                page
+            });
+            let listed: BTreeSet<String> = ids(&list(&server).unwrap()).into_iter().collect();
+            assert_eq!(
+                listed,
+                numbered(count).into_iter().collect(),
+                "{count}, {short}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -355,7 +400,7 @@ fn a_deletion_between_pages_makes_the_listing_again() {
 fn an_asset_added_between_pages_is_no_reason_to_list_again() {
     let server = shifting(|ids| ids.insert(0, "new".into()));
     assert_eq!(ids(&list(&server).unwrap()), numbered(120));
-    assert_eq!(offsets(&server), [0, 49, 98, 147]);
+    assert_eq!(offsets(&server), [0, 49, 98, 121, 147]);
 }
 
 #[test]
@@ -389,7 +434,7 @@ fn a_service_that_sorts_differently_each_time_is_listed_all_the_same() {
         }
     });
     assert_eq!(ids(&list(&server).unwrap()), numbered(60));
-    assert_eq!(server.count(), 8, "two passes over four pages");
+    assert_eq!(server.count(), 9, "two passes over four pages, and one behind");
 }
 
 #[test]

@@ -326,8 +326,10 @@ fn credible(head: &Head, size_bytes: u64, pinned: Option<&str>) -> bool {
 /// What the answer says of the object; `size_bytes` stands in where it does not say the size.
 pub(super) fn info_of(head: &Head, size_bytes: u64) -> ObjectInfo {
     let size_bytes = match head.part {
-        Part::Range { total_bytes, .. } | Part::Beyond { total_bytes } => total_bytes,
-        Part::Whole { total_bytes } => total_bytes.unwrap_or(size_bytes),
+        Part::Beyond { total_bytes } => total_bytes,
+        Part::Range { total_bytes, .. } | Part::Whole { total_bytes } => {
+            total_bytes.unwrap_or(size_bytes)
+        }
     };
     ObjectInfo {
         size_bytes,

@@ -168,6 +168,12 @@ async fn attempt(
         }
         // Not read: it may be the whole object.
         Part::Whole { .. } | Part::Beyond { .. } => {}
+        Part::Range {
+            total_bytes: None, ..
+        } => {
+            let what = "a part of unknown whole";
+            return Err(Failure::Passing(answer.malformed(what)));
+        }
         Part::Range { sent, .. } => {
             count(engine, &mut answer, sent.len()).await?;
             progress.note(engine.now());

@@ -16,9 +16,14 @@ use super::{Shared, UploadConfig};
 use crate::provider::{Asset, AssetId, Library, ProviderError, Service, Upload};
 use crate::store::{Answer, AssetMeta, Attempt, Digest, Order};
 
-/// A listing may lag behind an upload: after an answer was lost it is looked through at once, then
-/// after 1 s and 3 s more, before the file counts as not arrived.
-const LOOK_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// A listing may lag some seconds behind an upload: after an answer was lost it is looked through at
+/// once, then after 1 s, 3 s and 6 s more, before the file counts as not arrived. A file that waits
+/// in vain for 10 s is better than one that the service has twice.
+const LOOK_DELAYS: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
 
 /// How long before the attempt an asset may have been made, by the service's clock, and still be
 /// the attempt's. The two clocks differ by seconds where both are kept, but by up to 14 h where a

@@ -33,7 +33,7 @@ fn an_upload_that_never_arrived_is_sent_again() {
     world.service.next_uploads([Fault::LostHalfway]);
     let file = world.write("clip.mp4", &sample(1_000, 1));
     let closed = world.close(&file);
-    for (looks, wait) in [(1, 1), (2, 3)] {
+    for (looks, wait) in [(1, 1), (2, 3), (3, 6)] {
         world.until(|| world.service.listings.load(Ordering::Relaxed) == looks);
         world.until(|| file.state() == UploadState::Queued);
         assert_eq!(world.uploads_tried(), 1);
@@ -53,15 +53,15 @@ fn settle(world: &World) {
 #[test]
 fn a_listing_that_lags_is_looked_at_again_before_anything_is_sent() {
     let world = World::timeless(|_| {});
-    world.service.next_listings_lag(2);
+    world.service.next_listings_lag(3);
     world.service.next_uploads([Fault::LostAfter]);
     let file = world.write("clip.mp4", b"bytes");
     let closed = world.close(&file);
-    for looks in [1, 2] {
+    for looks in [1, 2, 3] {
         world.until(|| world.service.listings.load(Ordering::Relaxed) == looks);
         settle(&world);
         assert!(is_pending(&closed));
-        world.pass(Duration::from_secs(3));
+        world.pass(Duration::from_secs(6));
     }
     outcome(&closed).unwrap();
     world.only_asset();
