@@ -537,12 +537,12 @@ fn runflow_sends_its_organization_and_names_its_own_token() {
 
 #[test]
 fn a_listing_asks_for_no_page_twice_and_for_few_in_vain() {
-    // Of Runway, waves of 1, 3 and 10 pages of 50 that overlap by one asset; behind a short first
+    // Of Runway, waves of 1, 3 and 10 pages of 50 that overlap by one asset; behind the first short
     // page the next asset, once. LTX tells its pages.
     for (count, runway_requests, ltx_requests) in [
         (0, 1..=1, 1),
         (7, 2..=2, 1),
-        (60, 4..=4, 2),
+        (60, 4..=5, 2),
         (1000, 21..=22, 20),
     ] {
         let emulator = emulator();

@@ -161,7 +161,7 @@ impl LtxProvider {
         loop {
             check_size(pages)?;
             let last_was_empty = pages.last().is_some_and(|page| page.items == 0);
-            if last_was_empty || total_items == Some(held(pages)) {
+            if last_was_empty || total_items.is_some_and(|total| total == held(pages)) {
                 return Ok(());
             }
             let next = match self.page(library, pages.len() + 1) {

@@ -434,7 +434,11 @@ fn a_service_that_sorts_differently_each_time_is_listed_all_the_same() {
         }
     });
     assert_eq!(ids(&list(&server).unwrap()), numbered(60));
-    assert_eq!(server.count(), 9, "two passes over four pages, and one behind");
+    assert_eq!(
+        server.count(),
+        9,
+        "two passes over four pages, and one behind"
+    );
 }
 
 #[test]
