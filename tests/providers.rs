@@ -537,10 +537,14 @@ fn runflow_sends_its_organization_and_names_its_own_token() {
 
 #[test]
 fn a_listing_asks_for_no_page_twice_and_for_few_in_vain() {
-    // Of Runway, waves of 1, 2, 4 and 8 pages of 50 that overlap by one asset; behind a short first
+    // Of Runway, waves of 1, 3 and 10 pages of 50 that overlap by one asset; behind a short first
     // page the next asset, once. LTX tells its pages.
-    for (count, runway_requests, ltx_requests) in [(0, 1, 1), (7, 2, 1), (60, 3, 2), (1000, 22, 20)]
-    {
+    for (count, runway_requests, ltx_requests) in [
+        (0, 1..=1, 1),
+        (7, 2..=2, 1),
+        (60, 4..=4, 2),
+        (1000, 21..=22, 20),
+    ] {
         let emulator = emulator();
         for n in 0..count {
             let name = format!("{n}.mp4");
@@ -558,7 +562,8 @@ fn a_listing_asks_for_no_page_twice_and_for_few_in_vain() {
         };
         let api = useapi(&emulator);
         let runway = RunwayProvider::new(api.clone(), None);
-        assert_eq!(asked(&runway, Library::RunwayVideo), runway_requests);
+        let asked_runway = asked(&runway, Library::RunwayVideo);
+        assert!(runway_requests.contains(&asked_runway), "{asked_runway}");
         let ltx = LtxProvider::new(api, None);
         assert_eq!(asked(&ltx, Library::LtxVideos), ltx_requests);
     }

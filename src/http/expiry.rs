@@ -25,19 +25,33 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
+/// The parameters that tell an expiry; of each the first counts.
+const PARAMETERS: [&str; 6] = [
+    "_jwt",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Goog-Date",
+    "X-Goog-Expires",
+    "Expires",
+];
+
 /// The time given by `_jwt` (its payload's `exp`), `X-Amz-Date` + `X-Amz-Expires`, `X-Goog-Date` +
 /// `X-Goog-Expires` or `Expires` (seconds since 1970); the earliest where several are there.
 pub fn of_url(url: &Url) -> Option<SystemTime> {
-    let value = |name: &str| {
-        url.query_pairs()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.into_owned())
-    };
+    // One pass: a listing has thousands of these, and each decodes its whole query.
+    let mut values: [Option<String>; PARAMETERS.len()] = Default::default();
+    for (key, value) in url.query_pairs() {
+        let named = |name: &&str| key.eq_ignore_ascii_case(name);
+        if let Some(at) = PARAMETERS.iter().position(named) {
+            values[at].get_or_insert_with(|| value.into_owned());
+        }
+    }
+    let [jwt, amz_date, amz_expires, goog_date, goog_expires, expires] = values;
     [
-        value("_jwt").and_then(|jwt| jwt_expiry(&jwt)),
-        signed_at_plus(value("X-Amz-Date"), value("X-Amz-Expires")),
-        signed_at_plus(value("X-Goog-Date"), value("X-Goog-Expires")),
-        value("Expires").and_then(|at| plausible(at.parse().ok()?)),
+        jwt.and_then(|jwt| jwt_expiry(&jwt)),
+        signed_at_plus(amz_date, amz_expires),
+        signed_at_plus(goog_date, goog_expires),
+        expires.and_then(|at| plausible(at.parse().ok()?)),
     ]
     .into_iter()
     .flatten()

@@ -124,11 +124,13 @@ pub fn printable(text: &str, token: &ApiToken) -> String {
 
 /// Whether the token, in whichever spelling, stands in `word`.
 pub(super) fn holds_token(word: &str, token: &ApiToken) -> bool {
-    let escaped = token.expose().replace(':', "%3A");
-    word.contains(token.expose())
-        || word
-            .to_ascii_lowercase()
-            .contains(&escaped.to_ascii_lowercase())
+    let exposed = token.expose();
+    word.contains(exposed)
+        // A token with a colon is written otherwise only with an escape.
+        || ((word.contains('%') || !exposed.contains(':')) && {
+            let escaped = exposed.replace(':', "%3A").to_ascii_lowercase();
+            word.to_ascii_lowercase().contains(&escaped)
+        })
         || looks_like_token(word)
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, Asked};
-use super::paging::{Pass, SPARE_AT_FIRST, dedupe, fetch_wave, list_whole};
+use super::paging::{Length, Pass, dedupe, fetch_wave, list_whole};
 use super::wire::{self, Oddities, Told};
 use super::{
     Arrived, Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service,
@@ -39,6 +39,7 @@ pub struct LtxProvider {
     api: ApiClient,
     email: Option<String>,
     told: Told,
+    length: Length,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,6 +120,7 @@ impl LtxProvider {
             api,
             email,
             told: Told::default(),
+            length: Length::default(),
         }
     }
 
@@ -128,16 +130,17 @@ impl LtxProvider {
             arrived(&page.assets);
             Ok(page)
         };
-        self.api.connect_ahead(SPARE_AT_FIRST);
+        self.api.connect_ahead(self.length.spare());
         let mut pages = vec![told(1)?];
         let promised = promised_pages(&pages[0])?;
         while pages.len() < promised {
             // The first page told how many there are: none of these is asked for in vain.
             let numbers = pages.len() + 1..=promised;
             let numbers: Vec<usize> = numbers.take(PAGES_BETWEEN_CHECKS).collect();
-            pages.extend(fetch_wave(&numbers, told)?);
+            pages.extend(fetch_wave(&numbers, told, |_| false)?);
             check_size(&pages)?;
         }
+        self.length.note(pages.len());
         self.read_on(library, &mut pages)?;
         let gap = find_gap(&pages);
         let assets = dedupe(pages.into_iter().flat_map(|page| page.assets));

@@ -12,12 +12,27 @@ use super::{Asset, AssetId, Library, ProviderError};
 const ATTEMPTS: usize = 3;
 
 /// Pages asked for at once, at most: enough to hide round trips, few enough for rate limits.
-pub const WIDEST_WAVE: usize = 8;
-/// Connections opened beside the first page's while nothing is known of the library: what the
-/// waves of two and four need.
-pub const SPARE_AT_FIRST: usize = 3;
-/// Connections opened once a library was seen to have more pages: what the widest wave needs.
-pub const SPARE_FOR_MORE: usize = WIDEST_WAVE - 1;
+pub const WIDEST_WAVE: usize = 10;
+
+/// How many connections the listings of one service are worth, by the longest one so far.
+#[derive(Default)]
+pub struct Length(AtomicUsize);
+
+impl Length {
+    /// Connections to open beside the first page's: as many as the widest wave needs where nothing
+    /// is known, since the second wave would else wait for them longer than for its answers.
+    pub fn spare(&self) -> usize {
+        match self.0.load(Ordering::Relaxed) {
+            0 => WIDEST_WAVE - 1,
+            pages => (pages - 1).min(WIDEST_WAVE - 1),
+        }
+    }
+
+    /// Notes that a library has so many pages, or more.
+    pub fn note(&self, pages: usize) {
+        self.0.fetch_max(pages, Ordering::Relaxed);
+    }
+}
 
 /// Everything one pass over the pages gave, each asset once.
 pub struct Pass {
@@ -56,11 +71,12 @@ pub fn list_whole(
     unreachable!("the loop ends by its attempts")
 }
 
-/// Fetches `pages`, [`WIDEST_WAVE`] at a time, and gives them in order, or the first error in that
-/// order. None is begun after an error.
+/// Fetches `pages`, [`WIDEST_WAVE`] at a time, and gives those that were asked for in order, or the
+/// first error in that order. None is begun after an error, nor after a page that `is_last`.
 pub fn fetch_wave<T: Send>(
     pages: &[usize],
     fetch: impl Fn(usize) -> Result<T, ProviderError> + Sync,
+    is_last: impl Fn(&T) -> bool + Sync,
 ) -> Result<Vec<T>, ProviderError> {
     let next = AtomicUsize::new(0);
     let fetched = Mutex::new(BTreeMap::new());
@@ -69,7 +85,7 @@ pub fn fetch_wave<T: Send>(
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(page) = pages.get(at) else { return };
             let answer = fetch(*page);
-            if answer.is_err() {
+            if answer.as_ref().map_or(true, &is_last) {
                 next.store(pages.len(), Ordering::Relaxed);
             }
             let mut fetched = fetched.lock().unwrap_or_else(|e| e.into_inner());
@@ -150,12 +166,16 @@ mod tests {
 
     #[test]
     fn a_wave_keeps_its_order_and_fails_as_a_whole() {
-        let twice = fetch_wave(&[3, 1, 2], |page| Ok(page * 2)).unwrap();
+        let twice = fetch_wave(&[3, 1, 2], |page| Ok(page * 2), |_| false).unwrap();
         assert_eq!(twice, [6, 2, 4]);
-        let failed = fetch_wave(&[1, 2, 3], |page| match page {
-            2 => Err(ProviderError::NotFound),
-            page => Ok(page),
-        });
+        let failed = fetch_wave(
+            &[1, 2, 3],
+            |page| match page {
+                2 => Err(ProviderError::NotFound),
+                page => Ok(page),
+            },
+            |_| false,
+        );
         assert!(failed.is_err());
     }
 
@@ -164,19 +184,43 @@ mod tests {
         let pages: Vec<usize> = (0..100).collect();
         let under_way = AtomicUsize::new(0);
         let begun = AtomicUsize::new(0);
-        let failed = fetch_wave(&pages, |page| {
-            begun.fetch_add(1, Ordering::Relaxed);
-            assert!(under_way.fetch_add(1, Ordering::SeqCst) < WIDEST_WAVE);
-            thread::yield_now();
-            under_way.fetch_sub(1, Ordering::SeqCst);
-            match page {
-                20 => Err(ProviderError::NotFound),
-                page => Ok(page),
-            }
-        });
+        let failed = fetch_wave(
+            &pages,
+            |page| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                assert!(under_way.fetch_add(1, Ordering::SeqCst) < WIDEST_WAVE);
+                thread::yield_now();
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                match page {
+                    20 => Err(ProviderError::NotFound),
+                    page => Ok(page),
+                }
+            },
+            |_| false,
+        );
         assert!(failed.is_err());
         let begun = begun.into_inner();
         assert!(begun < 100, "{begun} begun although page 20 failed");
+    }
+
+    #[test]
+    fn no_page_is_begun_after_the_last_and_those_that_were_are_all_there() {
+        let pages: Vec<usize> = (0..100).collect();
+        let fetched = fetch_wave(&pages, Ok, |page| *page == 20).unwrap();
+        let count = fetched.len();
+        assert!((21..100).contains(&count), "{count}");
+        assert_eq!(fetched, pages[..count]);
+    }
+
+    #[test]
+    fn a_known_library_is_given_no_more_connections_than_it_has_pages() {
+        let length = Length::default();
+        assert_eq!(length.spare(), WIDEST_WAVE - 1);
+        let spare_after = [1, 3, 2, 100].map(|pages| {
+            length.note(pages);
+            length.spare()
+        });
+        assert_eq!(spare_after, [0, 2, 2, WIDEST_WAVE - 1]);
     }
 
     #[test]

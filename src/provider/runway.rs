@@ -15,13 +15,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, Asked};
-use super::paging::{
-    Pass, SPARE_AT_FIRST, SPARE_FOR_MORE, WIDEST_WAVE, dedupe, fetch_wave, list_whole,
-};
+use super::paging::{Length, Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
 use super::wire::{self, Oddities, Told};
 use super::{
     Asset, AssetId, Details, Library, MAX_RECORD_BYTES, Provider, ProviderError, Service, Upload,
 };
+use crate::http::origin::UrlError;
 use crate::http::{ApiClient, ApiRequest, ApiUpload, SignedUrl, TransportError};
 
 /// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
@@ -33,6 +32,9 @@ const PAGE: usize = 50;
 const LAST_OFFSET: usize = 1000;
 /// 1,050: what can be reached at all.
 pub const MOST_LISTED: usize = LAST_OFFSET + PAGE;
+
+/// Pages asked for at once behind a first page that is full.
+const SECOND_WAVE: usize = 3;
 
 /// How a library is cut into pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub struct RunwayProvider {
     told: Told,
     /// The most assets that any page held so far.
     longest_page: AtomicUsize,
+    length: Length,
 }
 
 /// An asset in either shape: "Retrieve assets" (list and single), "Upload asset" (`size`, `type`).
@@ -100,6 +103,9 @@ struct Item {
     preview_urls: Option<Vec<Value>>,
     #[serde(deserialize_with = "wire::lenient")]
     metadata: Option<Metadata>,
+    /// What `url` is worth.
+    #[serde(skip)]
+    signed: Option<Result<SignedUrl, UrlError>>,
     /// What the fields above say for people, and the record itself.
     #[serde(skip)]
     details: Option<Arc<Details>>,
@@ -175,6 +181,7 @@ impl RunwayProvider {
             email,
             told: Told::default(),
             longest_page: AtomicUsize::new(0),
+            length: Length::default(),
         }
     }
 
@@ -206,22 +213,26 @@ impl RunwayProvider {
         Ok(Pass { assets, gap })
     }
 
-    /// Page after page until a short one, in waves of one, two, four and eight: what is asked for in
-    /// vain behind the end is less than the library is long. Connections are opened a wave ahead.
+    /// Page after page until a short one: one, then three, then all others, [`WIDEST_WAVE`] of them
+    /// at a time. Ten pages at most are asked for in vain, and of a library of one page two or three.
     fn pages(&self, library: Library, cut: Cut) -> Result<Vec<Vec<Item>>, ProviderError> {
+        let is_short = |page: &Vec<Item>| page.len() < cut.limit;
         let mut pages: Vec<Vec<Item>> = Vec::new();
-        let mut width = 1;
-        self.api.connect_ahead(SPARE_AT_FIRST);
-        while pages.len() < cut.pages() && pages.iter().all(|page| page.len() >= cut.limit) {
+        self.api.connect_ahead(self.length.spare());
+        for width in [1, SECOND_WAVE, cut.pages()] {
             let numbers: Vec<usize> = (pages.len()..cut.pages()).take(width).collect();
             if width > 1 {
-                self.api.connect_ahead(SPARE_FOR_MORE);
+                self.api.connect_ahead(WIDEST_WAVE - 1);
             }
-            pages.extend(fetch_wave(&numbers, |number| {
-                self.page(library, cut.offset(number), cut.limit)
-            })?);
-            width = (width * 2).min(WIDEST_WAVE);
+            let fetch = |number| self.page(library, cut.offset(number), cut.limit);
+            let is_last = |page: &Vec<Item>| width > SECOND_WAVE && is_short(page);
+            pages.extend(fetch_wave(&numbers, fetch, is_last)?);
+            if pages.iter().any(is_short) {
+                break;
+            }
         }
+        let with_assets = pages.iter().filter(|page| !page.is_empty());
+        self.length.note(with_assets.count().max(1));
         Ok(pages)
     }
 
@@ -293,6 +304,8 @@ impl RunwayProvider {
             record,
         };
         item.details = details.shared();
+        let signed = |url: &str| SignedUrl::parse(url, None, &policy);
+        item.signed = item.url.as_deref().map(signed);
         Ok(item)
     }
 
@@ -304,7 +317,7 @@ impl RunwayProvider {
         Some(Asset {
             id,
             library,
-            url: odd.url(item.url.as_deref(), None, &self.api.url_policy()),
+            url: odd.allowed(item.signed),
             locator: item.asset_id.unwrap_or_default(),
             name: item.name,
             mime_type: None,

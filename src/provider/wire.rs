@@ -150,7 +150,12 @@ impl Oddities {
         expires_at: Option<SystemTime>,
         policy: &UrlPolicy,
     ) -> Option<SignedUrl> {
-        match SignedUrl::parse(text?, expires_at, policy) {
+        self.allowed(Some(SignedUrl::parse(text?, expires_at, policy)))
+    }
+
+    /// The URL that was parsed already, where the policy allowed it.
+    pub fn allowed(&mut self, parsed: Option<Result<SignedUrl, UrlError>>) -> Option<SignedUrl> {
+        match parsed? {
             Ok(url) => Some(url),
             Err(why) => {
                 self.bad_urls += 1;

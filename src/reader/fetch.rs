@@ -136,7 +136,7 @@ async fn fetch(
         let Some((rest, high)) = rest_of(file, id) else {
             return Ok(());
         };
-        tokio::time::sleep(lane.hold_left(engine.now())).await;
+        lane.wait_out_hold(engine.now()).await;
         let url = file_url(engine, file, renew.take()).await?;
         engine.prepare(&url, window::connections_for(file.size_bytes));
         let failure = match attempt(engine, file, id, &url, rest, &mut permit).await {

@@ -146,8 +146,16 @@ impl Lane {
         state.not_before = state.not_before.max(Some(until));
     }
 
-    /// How long to wait before the next request.
-    pub fn hold_left(&self, now: Instant) -> Duration {
+    /// Waits until the service may be asked again. Most often that is now: then no timer is set,
+    /// since one of no length takes the runtime a millisecond or two.
+    pub async fn wait_out_hold(&self, now: Instant) {
+        let left = self.hold_left(now);
+        if !left.is_zero() {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn hold_left(&self, now: Instant) -> Duration {
         let until = self.state.lock().not_before;
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }

@@ -118,7 +118,7 @@ async fn ask(
     let mut url = usable_url(engine, key, None).await?;
     let (mut tries, mut renewed) = (0, false);
     loop {
-        sleep(lane.hold_left(engine.now())).await;
+        lane.wait_out_hold(engine.now()).await;
         match attempt(engine, &url, progress).await {
             Ok(info) => {
                 lane.note_progress(engine.now());
