@@ -104,17 +104,15 @@ fn rsync_through_faults_sends_every_file_once() {
         Effect::AnswerLostAfterWork,
     ];
     for (seed, effect) in (1..).zip(effects) {
-        // Each of 20 requests in 1,000 uploads; 5 % and more of all together.
+        // Each of 20 requests in 1,000: of all together nearly 8 %.
         let fault = Fault::at(HostKind::Useapi).chance(20, seed);
         studio.services.add_fault(fault.does(effect));
     }
     rsync(&studio);
     studio.unmount();
-    assert!(
-        studio.services.fault_hits() > 3,
-        "{}",
-        studio.services.fault_hits()
-    );
+    let requests = studio.requests(HostKind::Useapi).len();
+    let failed = studio.services.fault_hits() as usize;
+    assert!(failed * 100 >= requests * 5, "{failed} of {requests}");
     studio.services.clear_faults();
     studio.mount();
     until("all are sent", || {
