@@ -219,19 +219,13 @@ pub fn asset_name(data: &[u8]) {
             let mut fields = line.split('\t').map(str::to_string);
             let name = fields.next();
             let id = fields.next().filter(|id| !id.is_empty());
+            // Ids differ, as those of one listing do.
+            let id = format!("{}{number}", id.unwrap_or_default());
             Asset {
-                // Ids differ, as those of one listing do.
-                id: AssetId::new(format!("{}{number}", id.unwrap_or_default())),
-                library: Library::RunwayVideo,
-                url: None,
-                locator: String::new(),
                 name,
                 extension: fields.next(),
                 mime_type: fields.next(),
-                size_bytes: None,
-                created_at: None,
-                updated_at: None,
-                details: None,
+                ..Asset::bare(Library::RunwayVideo, id)
             }
         })
         .collect();

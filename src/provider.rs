@@ -172,6 +172,26 @@ pub struct Asset {
     pub details: Option<Arc<Details>>,
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Asset {
+    /// One of which nothing is known but its identity.
+    pub(crate) fn bare(library: Library, id: impl Into<Arc<str>>) -> Self {
+        Self {
+            id: AssetId::new(id),
+            library,
+            locator: String::new(),
+            name: None,
+            mime_type: None,
+            extension: None,
+            size_bytes: None,
+            created_at: None,
+            updated_at: None,
+            url: None,
+            details: None,
+        }
+    }
+}
+
 /// A file on its way to a service.
 pub struct Upload<'a> {
     pub library: Library,

@@ -51,6 +51,9 @@ mod tests {
             (FsError::Io(text()), Errno::EIO),
             (FsError::NoSpace, Errno::ENOSPC),
             (FsError::NotPermitted(""), Errno::EPERM),
+            (FsError::CrossDevice, Errno::EXDEV),
+            (FsError::BadName, Errno::EILSEQ),
+            (FsError::Busy, Errno::EBUSY),
         ] {
             assert_eq!(i32::from(errno(&error)), i32::from(expected), "{error:?}");
         }

@@ -312,6 +312,23 @@ mod tests {
         }
     }
 
+    fn still() -> Arc<ManualClock> {
+        Arc::new(ManualClock::at(std::time::SystemTime::UNIX_EPOCH))
+    }
+
+    fn spare<C>(clock: &Arc<ManualClock>) -> Spare<C> {
+        Spare {
+            clock: Arc::clone(clock) as _,
+            own_first: Arc::default(),
+            aside: Arc::default(),
+        }
+    }
+
+    fn opener_by(clock: Arc<dyn Clock>) -> (Client, Opener) {
+        super::super::install_tls();
+        opener(clock, Client::builder).unwrap()
+    }
+
     fn client(server: &Server) -> ApiClient {
         let token = ApiToken::new("user:1-sEcReT").unwrap();
         let clock = Arc::new(SystemClock);
@@ -349,11 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_put_aside_is_taken_once_beside_the_first() {
-        let spare = Spare {
-            clock: Arc::new(SystemClock),
-            own_first: Arc::default(),
-            aside: Arc::default(),
-        };
+        let spare = spare(&still());
         let network = Numbering::default();
         let mut opening = PutAside(spare.clone()).layer(network.clone());
         let mut calling = Take(spare.clone()).layer(network);
@@ -374,12 +387,11 @@ mod tests {
 
     #[test]
     fn connections_that_cannot_be_opened_ahead_are_opened_when_they_are_needed() {
-        super::super::install_tls();
         let server = Server::answering_after(1);
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
         let closed = format!("http://{}/", nobody.local_addr().unwrap());
         drop(nobody);
-        let (client, opener) = opener(Arc::new(SystemClock), Client::builder).unwrap();
+        let (client, opener) = opener_by(Arc::new(SystemClock));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         opener.open(3, &Url::parse(&closed).unwrap(), runtime.handle());
         let answer = runtime.block_on(client.get(server.url.clone()).send());
@@ -389,9 +401,8 @@ mod tests {
 
     #[test]
     fn what_stands_is_not_opened_again_for_a_minute() {
-        let clock = Arc::new(ManualClock::at(std::time::SystemTime::UNIX_EPOCH));
-        super::super::install_tls();
-        let (_, opener) = opener(Arc::clone(&clock) as _, Client::builder).unwrap();
+        let clock = still();
+        let (_, opener) = opener_by(Arc::clone(&clock) as _);
         assert_eq!(
             [3, 3, 7, 5].map(|count| opener.missing(count)),
             [3, 0, 4, 0]
@@ -402,12 +413,8 @@ mod tests {
 
     #[test]
     fn what_nobody_took_is_closed() {
-        let clock = Arc::new(ManualClock::at(std::time::SystemTime::UNIX_EPOCH));
-        let spare = Spare {
-            clock: Arc::clone(&clock) as _,
-            own_first: Arc::default(),
-            aside: Arc::default(),
-        };
+        let clock = still();
+        let spare = spare(&clock);
         let connection = Arc::new(());
         spare.put(Arc::clone(&connection));
         clock.advance(KEPT);

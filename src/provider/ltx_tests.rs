@@ -55,17 +55,8 @@ fn pages_asked(server: &TestServer) -> Vec<usize> {
 
 fn asset_on(page: &str, id: &str) -> Asset {
     Asset {
-        id: AssetId::new(id),
-        library: IMAGES,
         locator: page.into(),
-        name: None,
-        mime_type: None,
-        extension: None,
-        size_bytes: None,
-        created_at: None,
-        updated_at: None,
-        url: None,
-        details: None,
+        ..Asset::bare(IMAGES, id)
     }
 }
 

@@ -539,5 +539,4 @@ fn find_gap(pages: &[Vec<Item>], limit: usize) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "runway_tests.rs"]
 mod tests;

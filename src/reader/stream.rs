@@ -184,3 +184,29 @@ impl Stream {
         self.block_start = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_host_that_brings_less_than_1_kib_a_second_makes_no_progress() {
+        let began = Instant::now();
+        let mut stream = Stream::new(1, ByteRange::new(0, 1 << 30), began);
+        let mut bring = |bytes: u64, after_s| {
+            let now = began + Duration::from_secs(after_s);
+            stream.block_start += bytes;
+            stream.note_progress(bytes, now);
+            (stream.last_progress - began).as_secs()
+        };
+        // A byte now and then is none; with the last byte of 1 KiB for each second it is.
+        assert_eq!(bring(1, 1_800), 0);
+        assert_eq!(bring(1, 3_600), 0);
+        assert_eq!(bring(3_600 * 1_024 - 3, 3_600), 0);
+        assert_eq!(bring(1, 3_600), 3_600);
+        assert_eq!(bring(1_023, 3_601), 3_600);
+        assert_eq!(bring(1_025, 3_602), 3_602);
+    }
+}

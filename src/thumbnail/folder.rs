@@ -209,6 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_another_user_is_not_touched() {
+        let home = tempfile::tempdir().unwrap();
+        let root_and_above = match rustix::process::geteuid().is_root() {
+            true => {
+                std::os::unix::fs::chown(home.path(), Some(4321), None).unwrap();
+                home.path()
+            }
+            // Root's, for everybody else.
+            false => Path::new("/usr"),
+        };
+        for below in ["", "absent", "absent/thumbnails"] {
+            let refused = Folder::open(&root_and_above.join(below)).map(drop);
+            let refused = refused.map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::PermissionDenied), "{below}");
+        }
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_made_is_an_error() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");

@@ -159,21 +159,13 @@ fn is_extension(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{AssetId, Library};
+    use crate::provider::Library;
 
     fn asset(name: Option<&str>, extension: Option<&str>) -> Asset {
         Asset {
-            id: AssetId::new("7a34b821-9fd0-205e-d21b-4abc6f7839e7"),
-            library: Library::RunwayVideo,
-            locator: String::new(),
             name: name.map(str::to_string),
-            mime_type: None,
             extension: extension.map(str::to_string),
-            size_bytes: None,
-            created_at: None,
-            updated_at: None,
-            url: None,
-            details: None,
+            ..Asset::bare(Library::RunwayVideo, "7a34b821-9fd0-205e-d21b-4abc6f7839e7")
         }
     }
 

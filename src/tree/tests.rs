@@ -40,17 +40,12 @@ impl Garden {
 
 fn clip(id: &str, name: &str, created_s: u64) -> Asset {
     Asset {
-        id: AssetId::new(id),
-        library: VIDEO,
         locator: id.to_string(),
         name: Some(name.to_string()),
-        mime_type: None,
         extension: Some("mp4".into()),
         size_bytes: Some(10),
         created_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(created_s)),
-        updated_at: None,
-        url: None,
-        details: None,
+        ..Asset::bare(VIDEO, id)
     }
 }
 

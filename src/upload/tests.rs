@@ -233,17 +233,11 @@ impl Provider for FakeService {
 
 fn asset(id: &str, name: &str, size_bytes: Option<u64>) -> Asset {
     Asset {
-        id: AssetId::new(id),
-        library: VIDEO,
         locator: id.to_string(),
         name: Some(name.to_string()),
-        mime_type: None,
         extension: Some("mp4".to_string()),
         size_bytes,
-        created_at: None,
-        updated_at: None,
-        url: None,
-        details: None,
+        ..Asset::bare(VIDEO, id)
     }
 }
 

@@ -8,8 +8,6 @@ of its own can be asked; that suite itself begins by making a directory. A call'
 errno, must be the same on both; `MEANT` has what the mount answers instead, with the reason.
 """
 
-import ctypes
-import errno
 import fcntl
 import mmap
 import os
@@ -17,7 +15,9 @@ import stat
 import sys
 import types
 
-LIBC = ctypes.CDLL(None, use_errno=True)
+import both
+from both import LIBC, called, content, libc
+
 LONG = "." + "n" * 254
 TOO_LONG = "." + "n" * 255
 PLAIN = stat.S_IFREG
@@ -41,10 +41,7 @@ MEANT = {
 
 
 def made(path, data=b"0123456789"):
-    with open(path, "wb") as file:
-        file.write(data)
-    os.chmod(path, 0o644)
-    return path
+    return both.made(path, data)
 
 
 def opened(path, flags, mode=0o644):
@@ -53,19 +50,11 @@ def opened(path, flags, mode=0o644):
 
 
 def shape(path):
-    status = os.lstat(path)
-    return stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_size, status.st_nlink
-
-
-def content(path):
-    with open(path, "rb") as file:
-        return file.read()
+    return both.shape(os.lstat(path))
 
 
 def renameat2(source, target, flags):
-    source, target = os.fsencode(source), os.fsencode(target)
-    if LIBC.renameat2(-100, source, -100, target, flags) != 0:
-        raise OSError(ctypes.get_errno(), "renameat2")
+    libc("renameat2", -100, os.fsencode(source), -100, os.fsencode(target), flags)
     return "renamed"
 
 
@@ -635,13 +624,6 @@ def advice(d, f):
         for kind in range(6):
             os.posix_fadvise(file.fileno(), 0, 0, kind)
         return file.read()
-
-
-def called(call, *arguments):
-    try:
-        return call(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno]
 
 
 def emptied(directory):

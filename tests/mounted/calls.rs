@@ -43,7 +43,7 @@ fn with_assets(studio: &Studio, count: u64) -> TempDir {
 fn every_flag_of_open_does_on_a_staged_file_what_it_does_on_tmpfs() {
     let (studio, there) = (Studio::new(), tmpfs());
     let said = studio.sh(&format!(
-        "python3 {SCRIPTS}/flags.py staged $MNT/runway/video {} {} 1",
+        "python3 -B {SCRIPTS}/flags.py staged $MNT/runway/video {} {} 1",
         there.path().display(),
         seed(),
     ));
@@ -56,7 +56,7 @@ fn every_flag_of_open_does_on_an_asset_what_it_does_on_tmpfs() {
     let there = with_assets(&studio, 30);
     studio.mount_with(&["--allow-delete"]);
     let said = studio.sh(&format!(
-        "python3 {SCRIPTS}/flags.py asset $MNT/runway/video {} {} 1",
+        "python3 -B {SCRIPTS}/flags.py asset $MNT/runway/video {} {} 1",
         there.path().display(),
         seed(),
     ));
@@ -94,7 +94,7 @@ fn every_flag_of_open_does_on_ltx_what_it_does_where_nothing_can_be_written() {
         "cp $MNT/ltx/videos/* {readonly}/; chmod 644 {readonly}/*; \
          exec unshare -{as_root}m sh -ec 'mount --bind {readonly} {readonly}; \
          mount -o remount,bind,ro {readonly}; \
-         exec python3 {SCRIPTS}/flags.py readonly $MNT/ltx/videos {readonly} {} 1'",
+         exec python3 -B {SCRIPTS}/flags.py readonly $MNT/ltx/videos {readonly} {} 1'",
         seed(),
     ));
     println!("{said}");
@@ -107,6 +107,8 @@ fn calls_by_name_and_by_descriptor_answer_as_on_tmpfs() {
     let there = there.path().display();
     println!(
         "{}",
-        studio.sh(&format!("python3 {SCRIPTS}/calls.py $MNT/runway {there}"))
+        studio.sh(&format!(
+            "python3 -B {SCRIPTS}/calls.py $MNT/runway {there}"
+        ))
     );
 }

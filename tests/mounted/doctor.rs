@@ -43,10 +43,14 @@ fn about(said: &str, what: &str, verdict: &str) -> String {
 #[test]
 fn a_machine_and_account_that_are_well_are_told_so() {
     let studio = studio();
+    let everything = "find $HOME -printf '%p %s %m %l\n' | sort";
+    let before = studio.sh(everything);
     let (code, said) = examined(&studio);
     assert_eq!(code, Some(0), "{said}");
+    assert_eq!(studio.sh(everything), before, "nothing is changed");
     for what in [
         "/dev/fuse",
+        "fusermount3",
         "runway:",
         "ltx:",
         "runflow:",
@@ -146,6 +150,19 @@ fn a_configuration_file_that_others_can_read_is_a_problem_with_its_command() {
     assert_eq!(code, Some(1), "{said}");
     let finding = about(&said, "configuration", "PROBLEM");
     assert!(finding.contains("chmod 600"), "{finding}");
+}
+
+#[test]
+fn a_mount_whose_program_is_gone_is_told_with_its_remedy() {
+    let studio = Studio::new();
+    studio.kill();
+    let (_, said) = examined(&studio);
+    let point = studio.at("").display().to_string();
+    let finding = about(&said, point.trim_end_matches('/'), "warning");
+    assert!(
+        finding.contains("dead") && finding.contains("reelfs unmount"),
+        "{finding}"
+    );
 }
 
 #[test]

@@ -9,16 +9,15 @@ What may differ is in `meant`, each with its reason. Prints the differences; exi
 """
 
 import ctypes
-import errno
 import fcntl
 import itertools
 import mmap
 import os
 import random
-import stat
 import sys
 
-LIBC = ctypes.CDLL(None, use_errno=True)
+from both import LIBC, called, content, libc, made, shape
+
 LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE, ZERO_RANGE, INSERT = 1, 2, 8, 16, 32
 
@@ -41,19 +40,8 @@ SIZES = [0, 1, 7, 511, 512, 4095, 4096, 4097, 6000]
 STATES = {"absent": None, "empty": b"", "short": b"short", "long": bytes(range(256)) * 37}
 
 
-def called(call, *arguments):
-    """A call's result, or the name of its errno."""
-    try:
-        return call(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    except ValueError as error:
-        return f"ValueError: {error}"
-
-
 def fallocate(fd, mode, offset, length):
-    if LIBC.fallocate(fd, mode, offset, length) != 0:
-        raise OSError(ctypes.get_errno(), "fallocate")
+    libc("fallocate", fd, mode, offset, length)
 
 
 def map_and_read(fd):
@@ -68,16 +56,6 @@ def map_and_write(fd, at, data):
         data = data[: max(0, size - at)]
         pages[at : at + len(data)] = data
         pages.flush()
-
-
-def shape(status):
-    """What of a stat must be the same everywhere."""
-    return stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_size, status.st_nlink
-
-
-def read_file(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def draw(dice, kind, path_ops):
@@ -121,7 +99,7 @@ def draw(dice, kind, path_ops):
     ]
     by_path = [
         ("stat", lambda fd, path: shape(os.stat(path))),
-        ("read by name", lambda fd, path: read_file(path)),
+        ("read by name", lambda fd, path: content(path)),
         (f"truncate({n})", lambda fd, path: os.truncate(path, n)),
         ("chmod", lambda fd, path: os.chmod(path, 0o600)),
         ("access", lambda fd, path: os.access(path, os.R_OK | os.W_OK)),
@@ -145,9 +123,7 @@ class Side:
     def prepare(self, name, state):
         path = os.path.join(self.directory, name)
         if self.kind == "staged" and STATES[state] is not None:
-            with open(path, "wb") as file:
-                file.write(STATES[state])
-            os.chmod(path, 0o644)
+            made(path, STATES[state])
         return path
 
     def clean(self, path, state):
@@ -193,10 +169,10 @@ def run(kind, sides, state, name, flags, dice, report):
         what, operation = draw(dice, kind, "TMPFILE" not in flags)
         goes_on = goes_on and same(what, *[called(operation, *at) for at in zip(fds, paths)])
     if goes_on and kind != "asset":
-        goes_on = same("the bytes", *[called(read_file, path) for path in paths])
+        goes_on = same("the bytes", *[called(content, path) for path in paths])
     closed = [called(os.close, fd) for fd, ok in zip(fds, opened) if ok]
     if goes_on and same("close", closed, [None] * len(closed)):
-        same("the bytes after it", *[called(read_file, path) for path in paths])
+        same("the bytes after it", *[called(content, path) for path in paths])
     for side, path in zip(sides, paths):
         side.clean(path, state)
 

@@ -393,6 +393,16 @@ fn reading_a_directory_learns_the_sizes_that_its_api_does_not_tell() {
 }
 
 #[test]
+fn a_runway_asset_has_the_time_of_its_creation() {
+    let studio = Studio::new();
+    let created = at(1_650_000_000) + Duration::from_millis(123);
+    let asset = RunwayAsset::named("a.mp4", small(1)).created_at(created);
+    studio.services.add_runway(asset);
+    let time = studio.sh("stat -c %.9Y $MNT/runway/video/a.mp4");
+    assert_eq!(time, "1650000000.123000000");
+}
+
+#[test]
 fn an_ltx_asset_has_the_time_of_its_object() {
     let studio = Studio::new();
     let asset = LtxAsset::new("image/png", small(1)).created_at(at(1_650_000_000));

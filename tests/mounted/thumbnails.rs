@@ -209,6 +209,18 @@ fn a_runflow_asset_that_was_looked_up_gets_a_thumbnail() {
 }
 
 #[test]
+fn a_mount_by_a_symbolic_link_has_the_thumbnails_of_where_it_leads() {
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    studio
+        .services
+        .add_runway(RunwayAsset::named("a.mp4", small(1)));
+    studio.configure();
+    studio.sh("ln -s $MNT link; $REELFS mount --thumbnails link; ls link/runway/video");
+    until_valid(&studio, "runway/video/a.mp4");
+    studio.sh("$REELFS unmount $MNT");
+}
+
+#[test]
 fn what_has_a_valid_thumbnail_is_not_fetched_again_also_after_a_remount() {
     let studio = studio(&["--listing-ttl", "0s"]);
     studio

@@ -61,6 +61,7 @@ fn a_listing_in_use_is_renewed_before_it_ends_and_nobody_waits_for_that() {
     let world = World::new();
     world.add("a.mp4", text("a"));
     world.ls(VIDEO).unwrap();
+    world.ls(IMAGE).unwrap();
     world.advance_s(22);
     world.ls(VIDEO).unwrap();
     assert_eq!(
@@ -79,6 +80,7 @@ fn a_listing_in_use_is_renewed_before_it_ends_and_nobody_waits_for_that() {
     world.fault(HostKind::Useapi, Effect::Silent);
     assert_eq!(world.ls(VIDEO).unwrap(), ["a.mp4", "b.mp4"]);
     assert_eq!(world.listings_asked(VIDEO), 2);
+    assert_eq!(world.listings_asked(IMAGE), 1, "nobody used it since");
 }
 
 #[test]
