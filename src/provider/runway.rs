@@ -8,12 +8,16 @@
 //! shows [`MOST_LISTED`] assets of a kind at most; a library that reaches that is told once in the
 //! log. Nothing but the identity of an asset is required of an answer.
 
+mod cut;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use cut::{Cut, LAST_OFFSET, PAGE};
 
 use super::failure::{self, Asked};
 use super::paging::{Length, Pass, WIDEST_WAVE, dedupe, fetch_wave, list_whole};
@@ -27,39 +31,11 @@ use crate::http::{ApiClient, ApiRequest, ApiUpload, SignedUrl, TransportError};
 /// "Runway: Retrieve assets" and "Upload asset", useapi.net, with the slash that the pages have.
 pub(super) const ASSETS: &str = "v1/runwayml/assets/";
 
-/// The page's largest `limit`.
-const PAGE: usize = 50;
-/// The page's largest `offset`.
-const LAST_OFFSET: usize = 1000;
 /// 1,050: what can be reached at all.
 pub const MOST_LISTED: usize = LAST_OFFSET + PAGE;
 
 /// Pages asked for at once behind a first page that is full.
 const SECOND_WAVE: usize = 3;
-
-/// How a library is cut into pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
-    /// Assets a page.
-    limit: usize,
-}
-
-impl Cut {
-    /// Pages start one less than their length apart, so that each begins with the last asset of
-    /// the one before.
-    fn step(self) -> usize {
-        (self.limit - 1).max(1)
-    }
-
-    /// With 50 a page: 0, 49, ..., 980 are 21 pages, and 1000 is the last.
-    fn pages(self) -> usize {
-        LAST_OFFSET.div_ceil(self.step()) + 1
-    }
-
-    fn offset(self, number: usize) -> usize {
-        (number * self.step()).min(LAST_OFFSET)
-    }
-}
 
 /// See the module's head.
 pub struct RunwayProvider {
