@@ -117,19 +117,7 @@ mod tests {
     use super::*;
 
     fn asset(id: &str) -> Asset {
-        Asset {
-            id: AssetId::new(id),
-            library: Library::RunwayVideo,
-            locator: String::new(),
-            name: None,
-            mime_type: None,
-            extension: None,
-            size_bytes: None,
-            created_at: None,
-            updated_at: None,
-            url: None,
-            details: None,
-        }
+        Asset::bare(Library::RunwayVideo, id)
     }
 
     /// Lists passes given as (ids, whether there is a gap); the ids taken and passes made.

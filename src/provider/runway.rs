@@ -495,5 +495,4 @@ fn find_gap(pages: &[Vec<Item>], limit: usize) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "runway_tests.rs"]
 mod tests;

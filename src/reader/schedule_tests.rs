@@ -347,7 +347,7 @@ impl Stage {
         let (file, id) = (&self.files[talk.0], talk.1);
         match flow {
             Flow::Continue | Flow::Gone => {}
-            Flow::Done => self.engine.finish(file, id, Ok(())),
+            Flow::Done | Flow::Unwanted => self.engine.finish(file, id, Ok(())),
             Flow::Excess => panic!("more than was asked for"),
             Flow::Pause => {
                 self.paused.lock().unwrap().insert(talk);

@@ -44,6 +44,8 @@ pub(super) enum Flow {
     Gone,
     /// Further than anybody wants; wait for [`Stream::wake`].
     Pause,
+    /// Nobody wants more, and nobody would wake it: the file was closed meanwhile.
+    Unwanted,
     /// Somebody waits for bytes that a whole-body stream has passed: begin again.
     Restart,
 }
@@ -275,6 +277,7 @@ impl FileState {
             true => Flow::Done,
             // As in `prune`: a short rest that paused would be woken by nobody once all have closed.
             false if stream.remaining().len() <= READ_OUT_BYTES => Flow::Continue,
+            false if self.windows.is_empty() && self.promised.is_empty() => Flow::Unwanted,
             false if stream.pos() >= self.furthest_wanted() => Flow::Pause,
             false => Flow::Continue,
         }

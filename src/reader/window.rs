@@ -327,6 +327,11 @@ impl Windows {
             .unwrap_or(0)
     }
 
+    /// Whether nobody has read since all were forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.cursors.is_empty()
+    }
+
     /// Forgets all readers.
     pub fn clear(&mut self) {
         self.cursors.clear();

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
@@ -93,6 +94,19 @@ impl Store {
         })
     }
 
+    /// The service's assets whose bytes came from here.
+    pub fn uploaded_from_here(&self, service: Service) -> Result<Vec<AssetId>, StoreError> {
+        self.read(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT asset_id FROM asset_meta WHERE service = ?1 AND sha256 IS NOT NULL",
+            )?;
+            let ids = query.query_map(params![service.name()], |row| {
+                row.get::<_, String>(0).map(AssetId::new)
+            })?;
+            ids.collect()
+        })
+    }
+
     /// Replaces everything known of the asset.
     pub fn put_asset_meta(&self, meta: &AssetMeta) -> Result<(), StoreError> {
         self.transact(|tx| put(tx, meta))
@@ -150,8 +164,8 @@ impl Store {
             let rows = query.query_map([], |row| {
                 let service = service_from(&row.get::<_, String>(0)?);
                 let id: String = row.get(1)?;
-                let copy = Uuid::parse_str(&row.get::<_, String>(2)?).ok();
-                let size_bytes = from_size(row.get(3)?);
+                let copy = known::<String>(row, 2).and_then(|text| Uuid::parse_str(&text).ok());
+                let size_bytes = known(row, 3).map_or(0, from_size);
                 Ok(service.zip(copy).map(|(service, copy)| KeptCopy {
                     service,
                     id: AssetId::new(id),
@@ -212,16 +226,22 @@ fn meta_from(row: &Row<'_>) -> rusqlite::Result<Option<AssetMeta>> {
         service,
         id: AssetId::new(row.get::<_, String>(1)?),
         ino: row.get::<_, i64>(2)?.cast_unsigned(),
-        display_name: row.get(3)?,
-        service_name: row.get(4)?,
-        mtime: row.get::<_, Option<i64>>(5)?.map(from_ns),
-        atime: row.get::<_, Option<i64>>(6)?.map(from_ns),
-        mode: row.get(7)?,
-        sha256: row.get(8)?,
-        size_bytes: row.get::<_, Option<i64>>(9)?.map(from_size),
-        sequence: from_size(row.get(10)?),
-        local_copy: row
-            .get::<_, Option<String>>(11)?
-            .and_then(|text| Uuid::parse_str(&text).ok()),
+        display_name: known(row, 3),
+        service_name: known(row, 4),
+        mtime: known(row, 5).map(from_ns),
+        atime: known(row, 6).map(from_ns),
+        mode: known(row, 7),
+        sha256: known(row, 8),
+        size_bytes: known(row, 9).map(from_size),
+        sequence: known(row, 10).map_or(0, from_size),
+        local_copy: known::<String>(row, 11).and_then(|text| Uuid::parse_str(&text).ok()),
     }))
+}
+
+/// A field, if it is there and can be read: one that can't must not cost what else is known.
+fn known<T: FromSql>(row: &Row<'_>, column: usize) -> Option<T> {
+    row.get(column).unwrap_or_else(|error| {
+        log::warn!("a field of what is known of an asset is left out: {error}");
+        None
+    })
 }

@@ -105,6 +105,54 @@ fn setting_one_attribute_leaves_the_others() {
 }
 
 #[test]
+fn a_field_that_cannot_be_read_is_unknown_and_costs_nothing_else() {
+    let wrong = [
+        ("display_name", "x'ff00'"),
+        ("service_name", "x'fe'"),
+        ("mtime_ns", "'noon'"),
+        ("atime_ns", "x'00'"),
+        ("mode", "-1"),
+        ("sha256", "'short'"),
+        ("size_bytes", "'large'"),
+        ("sequence", "'last'"),
+        ("local_copy", "x'00'"),
+    ];
+    for (column, value) in wrong {
+        let (_dir, store) = state();
+        for id in ["bad", "good"] {
+            store.put_asset_meta(&meta(id)).unwrap();
+        }
+        let set = format!("UPDATE asset_meta SET {column} = {value} WHERE asset_id = 'bad'");
+        assert_eq!(store.lock().execute(&set, []), Ok(1));
+        let known = |id| {
+            store
+                .asset_meta(Service::Runway, &AssetId::new(id))
+                .unwrap()
+        };
+        let (bad, good) = (known("bad").unwrap(), known("good").unwrap());
+        // `meta` leaves no field unknown.
+        let unknown = [
+            bad.display_name.is_none(),
+            bad.service_name.is_none(),
+            bad.mtime.is_none(),
+            bad.atime.is_none(),
+            bad.mode.is_none(),
+            bad.sha256.is_none(),
+            bad.size_bytes.is_none(),
+            bad.sequence == 0,
+            bad.local_copy.is_none(),
+        ];
+        assert_eq!(unknown.iter().filter(|is| **is).count(), 1, "{column}");
+        assert_eq!(good.sequence, 3);
+        assert_eq!(store.all_asset_meta(Service::Runway).unwrap().len(), 2);
+        let copies = store.kept_copies().unwrap().len();
+        assert_eq!(copies, 2 - usize::from(column == "local_copy"));
+        // Ours whatever else is unknown of it: it can't be taken for another upload.
+        assert_eq!(store.uploaded_from_here(Service::Runway).unwrap().len(), 2);
+    }
+}
+
+#[test]
 fn a_thousand_sizes_are_written_and_read_in_one_go() {
     let (dir, store) = state();
     let ids: Vec<AssetId> = (0..1_000).map(|n| AssetId::new(format!("id{n}"))).collect();

@@ -167,12 +167,7 @@ impl Shared {
         service: Service,
         attempt: &Attempt,
     ) -> Result<HashSet<AssetId>, UploadError> {
-        let ours = self
-            .store
-            .all_asset_meta(service)?
-            .into_iter()
-            .filter(|meta| meta.sha256.is_some())
-            .map(|meta| meta.id);
+        let ours = self.store.uploaded_from_here(service)?;
         Ok(attempt.known_ids.iter().cloned().chain(ours).collect())
     }
 
