@@ -153,7 +153,7 @@ impl Cursor {
             ..MIB => end,
             _ => {
                 end - end
-                    % if stripe % MIB == 0 {
+                    % if stripe.is_multiple_of(MIB) {
                         MIB
                     } else {
                         LAST_STEP_BYTES
