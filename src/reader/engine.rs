@@ -91,7 +91,7 @@ impl Engine {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
         // for it), for three services: 3 x 2 / 12 is a half of the cache. An eighth is for what
-        // connections receive. Windows may take the other half: what came in for them gives way
+        // connections receive. Windows may take three quarters: what came in for them gives way
         // where all of that is needed, all but the blocks that are being filled.
         let connections = affordable(config.cache_bytes, CONNECTIONS);
         let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
@@ -105,7 +105,7 @@ impl Engine {
             probes: Lock::new(HashMap::new()),
             cache: Lock::new(BlockCache::new(config.cache_bytes)),
             pool: Pool::new(config.cache_bytes),
-            budget: Lock::new(Budget::new(config.cache_bytes / 2)),
+            budget: Lock::new(Budget::new(config.cache_bytes / 4 * 3)),
             lanes: std::array::from_fn(|_| Lane::new(lane_bytes, connections, now)),
             cache_bytes: config.cache_bytes,
             ahead: Arc::new(Semaphore::new(affordable(

@@ -197,26 +197,26 @@ fn head_then_tail_is_two_requests() {
 #[test]
 fn closing_ends_what_was_read_ahead_but_not_a_waiting_read() {
     let rig = Rig::new();
-    let (file, data) = rig.file("a", 40 * MIB);
+    let (file, data) = rig.file("a", 100 * MIB);
     for i in 0..2 {
         rig.read(&file, i * MIB, MIB).unwrap();
     }
     rig.settle();
     rig.host.always(Some(Fault::Silent));
-    rig.read(&file, 2 * MIB, MIB).unwrap();
-    let waiting = rig.start(&file, 38 * MIB, 64 * KIB);
+    rig.read(&file, 2 * MIB, 8 * MIB).unwrap();
+    let waiting = rig.start(&file, 98 * MIB, 64 * KIB);
     until(|| {
         rig.host
             .hits()
             .iter()
-            .any(|hit| hit.range.start == 38 * MIB)
+            .any(|hit| hit.range.start == 98 * MIB)
     });
     assert!(rig.reader.stats().active_streams > 1);
     rig.reader.close(&file);
     rig.until_streams(1);
     rig.host.always(None);
-    let far = rig.read(&file, 30 * MIB, 64 * KIB);
-    assert_eq!(far.unwrap(), part(&data, 30 * MIB, 64 * KIB));
+    let far = rig.read(&file, 90 * MIB, 64 * KIB);
+    assert_eq!(far.unwrap(), part(&data, 90 * MIB, 64 * KIB));
     assert!(waiting.try_recv().is_err());
 }
 
