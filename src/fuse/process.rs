@@ -1,6 +1,10 @@
 //! What `/proc` says of the process behind a request. A request names a thread by its number; a
 //! number that `/proc` doesn't have (another pid namespace, a process that is gone) answers
 //! nothing, and callers choose the careful side.
+//!
+//! Only `status` is read of a process that may be in execve(2): the kernel holds a lock then that
+//! whoever reads `stat`, `wchan` or the links of `/proc/<pid>` waits for (Linux 6.18 does), and it
+//! closes descriptors under that lock, so waits for our answer meanwhile.
 
 use std::fs;
 
@@ -36,7 +40,11 @@ pub fn is_being_killed(tid: u32) -> bool {
 /// Whether the thread is on its way out because a signal killed its process, rather than by
 /// returning from `main` or calling `exit`.
 pub fn was_killed(tid: u32) -> bool {
-    let Some(stat) = read(tid, "stat") else {
+    // A thread gives its memory up before it closes its descriptors. One that has some still may be
+    // in execve, see the module's head.
+    let status = read(tid, "status");
+    let gave_up_memory = status.filter(|status| field(status, "VmSize:").is_none());
+    let Some(stat) = gave_up_memory.and_then(|_| read(tid, "stat")) else {
         return false;
     };
     // The command's name is in parentheses and may hold anything, parentheses too.

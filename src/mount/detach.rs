@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -28,6 +31,9 @@ pub enum Urgency {
 
 /// No more names than a person reads.
 const MAX_HOLDERS: usize = 5;
+
+/// Some 50 us a process and descriptor: thousands of processes are looked at in this time.
+const HOLDERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Unmounts what is on top at `path` (absolute, without symbolic links).
 pub fn unmount(path: &Path, urgency: Urgency) -> Result<(), MountError> {
@@ -111,9 +117,26 @@ fn busy(path: &Path) -> MountError {
     }
 }
 
+/// [`find_holders`], or nobody where that takes too long: reading a link of a process waits while
+/// the process is in execve(2), which itself may wait for a mount that does not answer.
+fn holders(path: &Path) -> Vec<String> {
+    let (send, found) = mpsc::channel();
+    let path = path.to_path_buf();
+    let looking = thread::Builder::new()
+        .name("holders".to_string())
+        .spawn(move || {
+            // Nobody listens any more where it took too long.
+            let _ = send.send(find_holders(&path));
+        });
+    looking
+        .ok()
+        .and_then(|_| found.recv_timeout(HOLDERS_PATIENCE).ok())
+        .unwrap_or_default()
+}
+
 /// Programs with a file or their working directory below `path`, as far as we may look. Reads
 /// only the links in /proc, never the mount.
-fn holders(path: &Path) -> Vec<String> {
+fn find_holders(path: &Path) -> Vec<String> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };

@@ -467,7 +467,8 @@ impl<'a> Model<'a> {
     }
 
     fn is(&self, name: &str, bytes: &[u8]) {
-        // The name of an older version can show what was written over it, for a second after that.
+        // Until the kernel lets go of the writer, a moment after its close, the number of the asset
+        // that was written over shows the writer, which is this process, what it wrote.
         if name.contains(" (") {
             let size = || fs::metadata(self.at(name)).unwrap().len();
             until("an older version has its size", || {

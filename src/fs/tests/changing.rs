@@ -445,6 +445,21 @@ fn truncation_by_handle_changes_what_is_written() {
 }
 
 #[test]
+fn truncation_by_name_to_the_size_that_it_has_leaves_the_time() {
+    let world = World::new();
+    let fh = world.create_now(VIDEO, ".a");
+    let ino = world.ino(VIDEO, ".a");
+    for size in [0, 6] {
+        world.truncate_now(ino, Some(fh), size).unwrap();
+        chmod_and_age(&world, ino, 0o600);
+        assert_eq!(world.truncate_now(ino, None, size).unwrap().mtime, OLD);
+    }
+    let shown = world.truncate_now(ino, None, 5).unwrap();
+    assert!(shown.size_bytes == 5 && shown.mtime != OLD);
+    world.close_now(fh).unwrap();
+}
+
+#[test]
 fn truncation_of_an_open_asset_copies_only_what_stays() {
     let world = World::new();
     let content = Content::synthetic(8 << 20, 1);

@@ -70,7 +70,7 @@ impl StagedFile {
     }
 
     /// Whether the bytes are whole, as far as the writes' answers say.
-    pub(in crate::upload) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.facts().broken.is_some()
     }
 

@@ -84,6 +84,39 @@ os.close(clip)
     assert_eq!(post_count(&studio), 1);
 }
 
+/// The kernel closes the descriptor in the child's execve(2), under a lock that whoever reads much
+/// of /proc/<pid> waits for.
+#[test]
+fn a_program_starts_while_its_parent_writes() {
+    let studio = Studio::new();
+    let writer = studio.spawn(
+        "exec python3 -c '
+import os, subprocess, sys
+clip = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+os.write(clip, b\"first half, \")
+subprocess.run([\"true\"], close_fds=False, check=True)
+os.write(clip, b\"second half\")
+os.close(clip)
+' $MNT/runway/video/clip.mp4",
+    );
+    writer.succeeds();
+    arrived(&studio, "clip.mp4", b"first half, second half");
+    assert_eq!(post_count(&studio), 1);
+}
+
+/// As `exec` of a shell that has written does, and the same lock is held.
+#[test]
+fn a_program_that_starts_another_in_its_place_ends_what_it_wrote() {
+    let studio = Studio::new();
+    studio.sh("python3 -c '
+import os, sys
+clip = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+os.write(clip, b\"the whole\")
+os.execvp(\"true\", [\"true\"])
+' $MNT/runway/video/clip.mp4");
+    arrived(&studio, "clip.mp4", b"the whole");
+}
+
 #[test]
 fn a_descriptor_that_outlives_its_opener_uploads_at_its_last_close() {
     let studio = Studio::new();
