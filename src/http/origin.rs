@@ -4,8 +4,7 @@
 //! Promises: a URL is checked before it is used ([`UrlPolicy::check`], which every
 //! [`super::SignedUrl`] has passed), and the addresses that a host's name stands for are checked
 //! when it is connected to ([`PublicResolver`]), so that a name can't hide an address, nor change
-//! its meaning between check and use. An asset host's redirects are held to the same
-//! (`http::asset`). Where the
+//! its meaning between check and use. Redirects stay within the origin (`http::asset`). Where the
 //! API itself is on such an address (the emulator, a gateway of one's own), local hosts are allowed.
 //! A proxy is what its user configured, wherever it is.
 //!

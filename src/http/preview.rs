@@ -1,7 +1,7 @@
 //! Small pictures from the hosts that an API named: fetched whole, held to a size, without a token.
 //!
 //! Promises: a call blocks its thread and ends by [`Deadlines::total`]; no more than the limit is
-//! read, however long the body is; redirects are held to what [`AssetClient`] follows. No
+//! read, however long the body is; redirects stay on the host (as [`AssetClient`] has it). No
 //! retries: a picture that did not come is not worth a second request now. Must not be called from
 //! within an async runtime.
 

@@ -76,7 +76,7 @@ pub fn play(row: usize, column: usize, times: Times, certificates: &Path, report
     let threads_before = threads();
     let stray = TcpListener::bind("127.0.0.1:0").unwrap();
     stray.set_nonblocking(true).unwrap();
-    let elsewhere = format!("http://me:pw@{}/stray", stray.local_addr().unwrap());
+    let elsewhere = format!("http://{}/stray", stray.local_addr().unwrap());
     let fault = kinds::faults(&elsewhere).swap_remove(row);
     let request = Request::ALL[column];
     let mut seen = Report::default();

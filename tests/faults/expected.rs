@@ -47,7 +47,7 @@ wrong Content-Range         | - | " | " | " | ok/EIO | - | ok/EIO | "
 changed ETag                | - | " | " | " | ok/ok | - | ok/ok | ESTALE/ESTALE
 wrong length (5 less)       | - | " | " | " | ok/EIO | - | ok/EIO | "
 redirect to itself          | ok/EIO | " | " | " | " | " | " | "
-redirect where none may go  | EIO/EIO | " | " | " | " | ok/EIO | EIO/EIO | "
+redirect to another host    | EIO/EIO | " | " | " | " | ok/EIO | EIO/EIO | "
 "#;
 
 /// The cells of each row by its name, `(once, always)`; `None` where there is no such case.

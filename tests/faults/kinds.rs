@@ -140,7 +140,7 @@ pub fn faults(elsewhere: &str) -> Vec<Fault> {
         effect("changed ETag", Effect::ChangedEtag),
         effect("wrong length (5 less)", Effect::WrongLength(-5)),
         effect("redirect to itself", redirect("")),
-        effect("redirect where none may go", redirect(elsewhere)),
+        effect("redirect to another host", redirect(elsewhere)),
     ]
 }
 

@@ -89,27 +89,11 @@ fn redirects_on_the_same_host_are_followed_three_times() {
 }
 
 #[test]
-fn a_redirect_to_another_host_is_followed_with_the_same_range() {
-    let rig = Rig::new();
-    let (file, data) = rig.file("a", MIB);
-    let elsewhere = TestHost::start();
-    elsewhere.put("b", data.clone());
-    let to = format!("http://{}/b?sig=1", elsewhere.address);
-    rig.host.always(Some(Fault::Redirect(to.leak())));
-    assert_eq!(
-        rig.read(&file, 700_000, 10).unwrap(),
-        data[700_000..700_010]
-    );
-    assert!(elsewhere.crimes().is_empty());
-    assert_eq!(rig.host.hits().len(), elsewhere.hits().len());
-}
-
-#[test]
-fn a_redirect_where_no_url_may_lead_is_refused_at_once() {
+fn a_redirect_elsewhere_is_refused_at_once() {
     let rig = Rig::new();
     let (file, _) = rig.file("a", MIB);
     rig.host
-        .fault(Fault::Redirect("http://me:pw@127.0.0.1:1/steal?sig=1"));
+        .fault(Fault::Redirect("http://127.0.0.1:1/steal?sig=1"));
     match rig.read(&file, 0, 10) {
         Err(ReadError::Unavailable(why)) => {
             assert!(
