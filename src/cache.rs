@@ -135,6 +135,10 @@ impl BlockCache {
         self.shrink();
     }
 
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
     /// Counts `bytes` that are about to be allocated outside, making room for them first.
     pub fn reserve(&mut self, bytes: u64) {
         self.reserved_bytes += bytes;

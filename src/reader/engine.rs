@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::buffer::Pool;
-use super::lane::{Admission, Lane, Queued};
+use super::lane::{Admission, Common, Lane, Queued};
 use super::lock::Lock;
 use super::state::{FileState, Flow, answer};
 use super::stream::Shelf;
@@ -90,11 +90,13 @@ impl Engine {
     ) -> Self {
         let now = clock.monotonic();
         // A read that waits holds its length twice (its own buffer and the block that is filled
-        // for it), for three services: 3 x 2 / 12 is a half of the cache. An eighth is for what
-        // connections receive. Windows may take three quarters: what came in for them gives way
-        // where all of that is needed, all but the blocks that are being filled.
+        // for it). One service may have a quarter of the cache and the two others their twelfth
+        // each: 2 x (3 + 2) / 12 are ten twelfths. An eighth is for what connections receive.
+        // Windows may take three quarters: what came in for them gives way where all of that is
+        // needed, all but the blocks that are being filled, which are small then.
         let connections = affordable(config.cache_bytes, CONNECTIONS);
-        let lane_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
+        let share_bytes = (config.cache_bytes / 12).max(MIN_LANE_BYTES);
+        let common = Common::new(config.cache_bytes / 4);
         Self {
             urls,
             client,
@@ -106,7 +108,7 @@ impl Engine {
             cache: Lock::new(BlockCache::new(config.cache_bytes)),
             pool: Pool::new(config.cache_bytes),
             budget: Lock::new(Budget::new(config.cache_bytes / 4 * 3)),
-            lanes: std::array::from_fn(|_| Lane::new(lane_bytes, connections, now)),
+            lanes: std::array::from_fn(|_| Lane::new(share_bytes, &common, connections, now)),
             cache_bytes: config.cache_bytes,
             ahead: Arc::new(Semaphore::new(affordable(
                 config.cache_bytes,

@@ -22,6 +22,11 @@ pub(super) struct Shelf<'a> {
     pub revision: u64,
 }
 
+/// A block where memory is tight: what a connection receives at a time. The arithmetic: larger blocks
+/// have a half of the cache at most, the reads of one service a quarter, what connections receive an
+/// eighth, and as many tight blocks as there are connections another.
+const TIGHT_BLOCK_BYTES: u64 = RECEIVE_BYTES as u64;
+
 impl Shelf<'_> {
     /// The cached parts of a range.
     pub fn pieces(&self, range: &ByteRange, touch: Touch) -> Vec<Piece> {
@@ -31,6 +36,18 @@ impl Shelf<'_> {
     /// Promises memory to a buffer.
     pub fn reserve(&self, bytes: u64) {
         self.cache.lock().reserve(bytes);
+    }
+
+    /// Promises memory to the next `bytes` of a stream, or to their beginning where half of the cache
+    /// is promised already; how much.
+    pub fn reserve_block(&self, bytes: u64) -> u64 {
+        let mut cache = self.cache.lock();
+        let bytes = match cache.reserved_bytes() + bytes <= cache.capacity_bytes() / 2 {
+            true => bytes,
+            false => bytes.min(TIGHT_BLOCK_BYTES),
+        };
+        cache.reserve(bytes);
+        bytes
     }
 
     /// Takes such a promise back.
@@ -169,8 +186,7 @@ impl Stream {
     pub fn open_block(&mut self, shelf: Shelf<'_>) {
         if self.block_len == 0 {
             let slot_end = (self.block_start / SLOT_BYTES + 1) * SLOT_BYTES;
-            self.block_len = slot_end.min(self.end) - self.block_start;
-            shelf.reserve(self.block_len);
+            self.block_len = shelf.reserve_block(slot_end.min(self.end) - self.block_start);
             self.block = shelf.pool.take(self.block_len as usize);
         }
     }
