@@ -11,9 +11,10 @@ use std::sync::RwLock;
 
 use crate::http::ApiToken;
 
-/// What `RUST_LOG` defaults to: our own events, and only the troubles of others. fuser warns when
-/// the mount that it wants to unmount at its end is gone, which is how every mount of ours ends.
-const DEFAULT_FILTER: &str = "warn,reelfs=info,fuser::session=error";
+/// What `RUST_LOG` defaults to: our own events, and only the troubles of others. fuser warns of what
+/// is as it should be: of each operation that is left to the kernel (`isatty` and `poll` ask for one),
+/// and of the mount that is gone already when it wants to unmount it, as every mount of ours ends.
+const DEFAULT_FILTER: &str = "warn,reelfs=info,fuser=error";
 
 /// Tokens that must not appear in any line.
 static HIDDEN: RwLock<Vec<ApiToken>> = RwLock::new(Vec::new());
