@@ -135,6 +135,7 @@ impl BlockCache {
         self.shrink();
     }
 
+    /// What entries and reservations may be together.
     pub fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
     }

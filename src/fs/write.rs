@@ -399,7 +399,6 @@ impl LibraryFs {
     }
 
     /// Whether a handle on `ino` writes to `file`.
-    /// Whether a handle on `ino` writes to `file`.
     fn is_written_under(&self, ino: u64, file: &Arc<StagedFile>) -> bool {
         self.files.any(|handle| {
             let writing = handle.writing().filter(|writing| writing.ino == ino);

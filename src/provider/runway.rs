@@ -4,9 +4,9 @@
 //! overlap; where that asset is not in both, something vanished between them and the listing is
 //! made again. The page doesn't say that a short page is the last one: a service that gives fewer a
 //! page than it was asked for, or leaves some out, must not hide the rest. So what follows a short
-//! page is asked for, unless the listing reaches as far as one whose end was seen to be empty. The service
-//! shows [`MOST_LISTED`] assets of a kind at most; a library that reaches that is told once in the
-//! log. Nothing but the identity of an asset is required of an answer.
+//! page is asked for, unless the listing reaches as far as one whose end was seen to be empty. The
+//! service shows [`MOST_LISTED`] assets of a kind at most; a library that reaches that is told once in
+//! the log. Nothing but the identity of an asset is required of an answer.
 
 mod cut;
 

@@ -149,17 +149,12 @@ impl Cursor {
             return None;
         }
         let end = from + stripe;
-        let aligned = match stripe {
-            ..MIB => end,
-            _ => {
-                end - end
-                    % if stripe.is_multiple_of(MIB) {
-                        MIB
-                    } else {
-                        LAST_STEP_BYTES
-                    }
-            }
+        let step = match stripe {
+            ..MIB => 1,
+            _ if stripe.is_multiple_of(MIB) => MIB,
+            _ => LAST_STEP_BYTES,
         };
+        let aligned = end - end % step;
         Some(ByteRange::new(from, aligned.max(from + 1).min(target)))
     }
 }
