@@ -32,10 +32,7 @@ use super::redact;
 use super::request::ApiRequest;
 use super::retry::{Attempts, parse_retry_after};
 use super::spare::{Opener, opener};
-use super::{
-    ApiToken, ClientError, DEAD_AFTER, Deadlines, KEEPALIVE, TransportError, USER_AGENT, UrlPolicy,
-    install_tls,
-};
+use super::{ApiToken, ClientError, Deadlines, TransportError, USER_AGENT, UrlPolicy, install_tls};
 use crate::clock::Clock;
 
 /// Largest JSON answer read. A page of 50 assets is under 200 KB even with long prompts as names. Read
@@ -105,13 +102,8 @@ impl ApiClient {
         };
         let broken = |e: reqwest::Error| ClientError(root_cause(&e));
         let with_clock = Arc::clone(&clock);
-        let call = || {
-            client(IDLE_CONNECTIONS)
-                .tcp_keepalive(KEEPALIVE.0)
-                .tcp_keepalive_interval(KEEPALIVE.1)
-                .tcp_user_timeout(DEAD_AFTER)
-        };
-        let (calls, opener) = opener(with_clock, call).map_err(broken)?;
+        let calls = || super::noticing_dead_connections(client(IDLE_CONNECTIONS));
+        let (calls, opener) = opener(with_clock, calls).map_err(broken)?;
         let shared = Shared {
             deadlines,
             token,
