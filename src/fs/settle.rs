@@ -3,10 +3,14 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Weak};
 
+use sha2::{Digest as _, Sha256};
+
+use super::copy_up::PIECE_BYTES;
 use super::{FsError, LibraryFs, kept_from, lock};
 use crate::health::Label;
 use crate::provider::{Asset, AssetId, Library, Service};
-use crate::store::AssetMeta;
+use crate::reader::AssetKey;
+use crate::store::{AssetMeta, Digest};
 use crate::tree::{Kept, Node};
 use crate::upload::{StagedFile, UploadError, UploadEvents, same_name};
 
@@ -78,6 +82,10 @@ impl UploadEvents for UploadRelay {
 
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
         self.fs()?.ids_named(library, name)
+    }
+
+    fn digest_of(&self, asset: &Asset) -> Option<Digest> {
+        self.fs()?.digest_of(asset)
     }
 }
 
@@ -152,6 +160,27 @@ impl LibraryFs {
         let state = self.catalog.lock();
         let asset = state.tree.newest_asset_named(library, name)?;
         Some(asset.asset.clone())
+    }
+
+    fn digest_of(&self, asset: &Asset) -> Option<Digest> {
+        let key = AssetKey {
+            service: asset.library.service(),
+            id: asset.id.clone(),
+        };
+        let size_bytes = asset.size_bytes?;
+        let file = self.reader.remote_file(key, size_bytes, None);
+        let mut hasher = Sha256::new();
+        let mut offset = 0;
+        while offset < size_bytes {
+            let (send, read) = mpsc::sync_channel(1);
+            let done = Box::new(move |bytes| drop(send.send(bytes)));
+            self.reader.read(&file, offset, PIECE_BYTES, done);
+            let Ok(Ok(bytes)) = read.recv() else { break };
+            hasher.update(&bytes);
+            offset += bytes.len() as u64;
+        }
+        self.reader.close(&file);
+        (offset == size_bytes).then(|| hasher.finalize().into())
     }
 
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
