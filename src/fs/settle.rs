@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use sha2::{Digest as _, Sha256};
 
 use super::copy_up::PIECE_BYTES;
-use super::{FsError, LibraryFs, kept_from, lock};
+use super::{FsError, LibraryFs, SetAttr, kept_from, lock};
 use crate::health::Label;
 use crate::provider::{Asset, AssetId, Library, Service};
 use crate::reader::AssetKey;
@@ -100,19 +100,13 @@ impl LibraryFs {
 
     /// The staged file is this asset now.
     fn settle(&self, file: &Arc<StagedFile>, asset: &Asset) {
-        let meta = self
-            .catalog
-            .store()
-            .asset_meta(Service::Runway, &asset.id)
-            .unwrap_or_else(|error| {
-                log::warn!("{}: its name and times are not kept: {error}", file.name());
-                None
-            });
+        let meta = self.meta_of(file, asset);
         let kept = self.kept_for(file, asset, meta.as_ref());
         self.catalog.keep(asset.id.clone(), kept.clone());
         let now = self.catalog.now();
         let changes = {
             let mut state = self.catalog.lock();
+            let kept = kept.clone();
             state.tree.promote(file.ino(), asset.clone(), kept, now)
         };
         let promoted = matches!(
@@ -123,6 +117,27 @@ impl LibraryFs {
             lock(&self.staged).remove(&file.ino());
         }
         self.catalog.announce(asset.library, changes);
+        // Set since they were looked at, when there was no asset yet to show them.
+        let set = self.meta_of(file, asset).map(|meta| SetAttr {
+            mode: meta.mode.filter(|mode| Some(*mode) != kept.mode),
+            mtime: meta.mtime.filter(|mtime| Some(*mtime) != kept.mtime),
+            ..SetAttr::default()
+        });
+        let is_late = |set: &SetAttr| *set != SetAttr::default();
+        if let Some((set, ino)) = set.filter(is_late).zip(self.asset_of(file))
+            && let Err(error) = self.set_asset(ino, set)
+        {
+            log::warn!("{}: its times and mode are not kept: {error}", file.name());
+        }
+    }
+
+    fn meta_of(&self, file: &StagedFile, asset: &Asset) -> Option<AssetMeta> {
+        let meta = self
+            .catalog
+            .store()
+            .asset_meta(Service::Runway, &asset.id)
+            .inspect_err(|error| log::warn!("{}: its name and times: {error}", file.name()));
+        meta.ok().flatten()
     }
 
     fn kept_for(&self, file: &StagedFile, asset: &Asset, meta: Option<&AssetMeta>) -> Kept {
