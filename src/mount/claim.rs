@@ -120,6 +120,20 @@ pub fn stop_holder(state_dir: &Path, mount_point: &Path) -> Result<(), MountErro
     }
 }
 
+/// Whether the process that claimed `mount_point` was killed and can't end: a thread of it waits in
+/// the kernel for whoever waits for the mount. Until somebody ends that, the lock is held and
+/// nobody who asks the mount is answered.
+pub fn holder_is_dying(state_dir: &Path, mount_point: &Path) -> bool {
+    let path = file_of(state_dir, mount_point);
+    let locked = File::open(&path)
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    // Not `stat`, which may wait for a lock of the process.
+    let status = pid_in(&path)
+        .filter(|_| locked)
+        .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+    status.is_some_and(|status| status.lines().any(|line| line.starts_with("State:\tZ")))
+}
+
 fn file_of(state_dir: &Path, mount_point: &Path) -> PathBuf {
     let hash = Sha256::digest(mount_point.as_os_str().as_bytes());
     let name = format!("{}.pid", config::short_hex(&hash));

@@ -24,8 +24,8 @@ pub enum Urgency {
     /// Take the mount out of the tree now; its files die with the process that serves them.
     Lazily,
     /// As `Lazily`, and end every request that waits there: whoever holds a directory while it waits
-    /// for a process that can't answer any more lets go. Where only root may do that and we are
-    /// someone else, `Lazily` has to do.
+    /// for a process that can't answer any more lets go. Who isn't root may do that only where the
+    /// kernel's control files for FUSE are mounted, as systemd does; else `Lazily` has to do.
     AtOnce,
 }
 
@@ -66,6 +66,7 @@ pub fn detach_ours(path: &Path, device: DeviceId) -> Result<(), MountError> {
 
 fn through_fusermount(path: &Path, urgency: Urgency) -> Result<(), MountError> {
     let program = fusermount().ok_or(MountError::NoFusermount)?;
+    let mount = mountinfo::mount_at(path).ok().flatten();
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").arg("-u");
     if urgency != Urgency::WhenIdle {
@@ -77,6 +78,13 @@ fn through_fusermount(path: &Path, urgency: Urgency) -> Result<(), MountError> {
         .output()
         .map_err(|error| cannot(path, error.to_string()))?;
     if output.status.success() {
+        if let Some(mount) = mount.filter(|_| urgency == Urgency::AtOnce) {
+            // Its owner may write there.
+            let abort = format!("/sys/fs/fuse/connections/{}/abort", mount.device.minor);
+            if let Err(error) = std::fs::write(&abort, "1") {
+                log::debug!("what waits at the mount isn't ended: {abort}: {error}");
+            }
+        }
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_string();

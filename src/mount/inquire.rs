@@ -126,7 +126,7 @@ fn not_let_in(path: &Path) -> MountError {
 
 /// Reads the status in a process of its own: a thread that waits for a request which a mount has
 /// taken and doesn't answer can't be ended, and would keep this process from ending.
-fn ask(mount_point: &Path) -> Result<Told, MountError> {
+pub(super) fn ask(mount_point: &Path) -> Result<Told, MountError> {
     let file = mount_point.join(control::NAME).join("status.json");
     let reading = Command::new("cat")
         .arg("--")

@@ -2,7 +2,7 @@
 //! only say "Operation not permitted". It changes one thing: a dead mount of ours at the mount
 //! point (left by a crash) is detached, with a line in the log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::detach::{self, Urgency};
 use super::error::MountError;
 use super::mountinfo::{self, Mount};
+use super::{claim, inquire};
 use crate::config::Config;
 
 /// A directory that was fit to be mounted on when it was checked. Absolute, no symbolic links.
@@ -32,7 +33,7 @@ pub fn check(mountpoint: &Path, config: &Config) -> Result<MountPoint, MountErro
             return Err(MountError::AllowOther);
         }
     }
-    directory(mountpoint)
+    directory(mountpoint, &config.state_dir)
 }
 
 /// Whether the FUSE device is there and may be opened.
@@ -63,10 +64,10 @@ fn user_allow_other(fuse_conf: &str) -> bool {
         .any(|line| line.trim() == "user_allow_other")
 }
 
-fn directory(path: &Path) -> Result<MountPoint, MountError> {
+fn directory(path: &Path, state_dir: &Path) -> Result<MountPoint, MountError> {
     let path = resolve(path)?;
     if let Some(mount) = mounted(&path)? {
-        clear(&mount)?;
+        clear(&mount, state_dir)?;
     }
     let metadata = std::fs::metadata(&path).map_err(|error| unreachable(&path, &error))?;
     if !metadata.is_dir() {
@@ -88,7 +89,7 @@ fn mounted(path: &Path) -> Result<Option<Mount>, MountError> {
 
 /// Detaches a dead mount of ours; anything else FUSE in the way is an error. A mount of another
 /// kind (a disk, a volume) may be mounted over like any empty directory.
-fn clear(mount: &Mount) -> Result<(), MountError> {
+fn clear(mount: &Mount, state_dir: &Path) -> Result<(), MountError> {
     let path = mount.mount_point.clone();
     if !mount.is_fuse() {
         return Ok(());
@@ -99,7 +100,7 @@ fn clear(mount: &Mount) -> Result<(), MountError> {
             source_name: mount.source.clone(),
         });
     }
-    if !is_dead(&path) {
+    if !claim::holder_is_dying(state_dir, &path) && !is_dead(&path) {
         return Err(MountError::AlreadyMounted(path));
     }
     let me = rustix::process::geteuid();
@@ -107,17 +108,16 @@ fn clear(mount: &Mount) -> Result<(), MountError> {
         return Err(MountError::DeadMount(path));
     }
     log::warn!("detaching what a crash left mounted on {}", path.display());
-    detach::unmount(&path, Urgency::Lazily)?;
+    detach::unmount(&path, Urgency::AtOnce)?;
     match mounted(&path)? {
-        Some(under) if under.is_fuse() => clear(&under),
+        Some(under) if under.is_fuse() => clear(&under, state_dir),
         _ => Ok(()),
     }
 }
 
-/// Whether the process behind a FUSE mount is gone.
-pub fn is_dead(path: &Path) -> bool {
-    let answer = File::open(path).and_then(|directory| directory.metadata());
-    answer.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::NOTCONN))
+/// Whether the process behind a mount is gone. One that doesn't answer may come to itself.
+fn is_dead(path: &Path) -> bool {
+    matches!(inquire::ask(path), Err(MountError::Dead(_)))
 }
 
 /// The absolute path without symbolic links, also of a dead mount.
@@ -163,7 +163,7 @@ mod tests {
         let real = dir.path().canonicalize().unwrap().join("real");
         std::fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
-        let point = directory(&dir.path().join("link")).unwrap();
+        let point = directory(&dir.path().join("link"), dir.path()).unwrap();
         assert_eq!(point.path(), real);
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "x").unwrap();
-        let refusal = |path: &Path| directory(path).unwrap_err().to_string();
+        let refusal = |path: &Path| directory(path, dir.path()).unwrap_err().to_string();
         let absent = dir.path().join("absent");
         assert!(refusal(&absent).ends_with(&format!("mkdir -p {}", absent.display())));
         assert!(refusal(&file).contains("is not a directory"));

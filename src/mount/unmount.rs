@@ -36,6 +36,10 @@ pub fn unmount(
                 source_name: mount.source,
             });
         }
+        // Nobody can close a file there; and nothing is lost with who can't answer.
+        Some(_) if claim::holder_is_dying(state_dir, &path) => {
+            detach::unmount(&path, Urgency::AtOnce)?;
+        }
         Some(_) => detach(&path, urgency)?,
     }
     if urgency != Urgency::WhenIdle {

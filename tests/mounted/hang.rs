@@ -2,6 +2,7 @@
 //! say nothing, and what ends them ends them. Nothing here is timed: it is done while they wait.
 
 use std::fs;
+use std::time::Duration;
 
 use reelfs::emulator::{Content, Effect, Fault, HostKind, LtxAsset, RunwayAsset};
 use rustix::process::Signal;
@@ -115,5 +116,39 @@ fn kill_9_with_two_hundred_readers_leaves_what_unmount_and_a_mount_clear() {
         }
         studio.mount();
         studio.sh("ls $MNT/runway/video");
+    }
+}
+
+/// Whoever tells the kernel what to forget waits for who looks a name up in that directory, who waits
+/// for the mount. Killed just then, the process can't end and the mount isn't dead: nobody answers.
+#[test]
+fn kill_9_while_the_kernel_is_told_of_changes_leaves_what_unmount_and_a_mount_clear() {
+    for clears in ["unmount", "mount"] {
+        let studio = Studio::with(&["--listing-ttl", "0s"]);
+        studio.configure();
+        let slow = Effect::Delay(Duration::from_millis(200));
+        studio
+            .services
+            .add_fault(Fault::at(HostKind::Useapi).does(slow));
+        let add = |n: usize| {
+            let asset = RunwayAsset::named(&format!("{n}.mp4"), Content::synthetic(10, 1));
+            studio.services.add_runway(asset)
+        };
+        let mut there: Vec<String> = (0..40).map(add).collect();
+        let _readers = studio.spawn(
+            "for n in $(seq 6); do while :; do ls -l $MNT/runway/video || :; done & done; wait",
+        );
+        until("a thread waits while it tells the kernel", || {
+            studio.services.remove(&there.remove(0));
+            there.push(add(there.len()));
+            studio.daemon_waits_in("fuse_reverse_inval")
+        });
+        studio.signal(Signal::KILL);
+        studio.sh(&format!("timeout 40 $REELFS {clears} $MNT"));
+        assert_eq!(studio.is_mounted(), clears == "mount");
+        if clears == "mount" {
+            studio.services.clear_faults();
+            studio.sh("ls $MNT/runway/video; $REELFS unmount --force $MNT");
+        }
     }
 }

@@ -231,6 +231,17 @@ impl Studio {
             .is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
+    /// Whether a thread of the program waits in a function of the kernel whose name begins so.
+    pub fn daemon_waits_in(&self, function: &str) -> bool {
+        let daemon = self.daemon.lock().unwrap();
+        let id = daemon.as_ref().expect("mounted").id();
+        let threads = fs::read_dir(format!("/proc/{id}/task"));
+        threads.into_iter().flatten().flatten().any(|thread| {
+            let place = fs::read_to_string(thread.path().join("wchan"));
+            place.is_ok_and(|place| place.starts_with(function))
+        })
+    }
+
     pub fn is_mounted(&self) -> bool {
         let point = self.home.path().join("mnt");
         let point = format!(" {} ", point.display());
@@ -367,8 +378,9 @@ impl Drop for Studio {
                 break;
             }
         }
-        let _ = child.wait();
+        // Before it is waited for, which a thread that waits for the mount would keep from ending.
         self.detach();
+        let _ = child.wait();
     }
 }
 
@@ -377,7 +389,7 @@ impl Studio {
     fn detach(&self) {
         if self.is_mounted() {
             let point = self.home.path().join("mnt");
-            let _ = Command::new("umount").arg("-l").arg(point).status();
+            let _ = Command::new("umount").arg("-fl").arg(point).status();
         }
     }
 }
