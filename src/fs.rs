@@ -277,6 +277,7 @@ fn kept_from(meta: &AssetMeta) -> Kept {
         mode: meta.mode,
         sequence: (meta.sequence > 0).then_some(meta.sequence),
         uploaded_at: None,
+        updated_at: meta.updated_at,
     }
 }
 

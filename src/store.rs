@@ -40,7 +40,8 @@ pub type Digest = [u8; 32];
 const BUSY_MS: u64 = 5_000;
 
 /// `MIGRATIONS[n]` takes a database from `user_version` n to n + 1.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE asset_meta (
         service TEXT NOT NULL,
         asset_id TEXT NOT NULL,
@@ -91,7 +92,11 @@ const MIGRATIONS: &[&str] = &["
     ) WITHOUT ROWID;
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO counter VALUES ('sequence', 0);
-"];
+",
+    "
+    ALTER TABLE asset_meta ADD COLUMN updated_ns INTEGER;
+",
+];
 
 /// Why something could not be remembered or recalled.
 #[derive(Debug, Clone, thiserror::Error)]

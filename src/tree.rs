@@ -2,7 +2,9 @@
 //! no I/O, no locks, no clock; whoever owns it locks it and tells it the time.
 //!
 //! Promises: a directory's entries are those of its last whole listing, plus files that were
-//! uploaded or are on their way, minus deleted ones. Numbers are stable while the identity is.
+//! uploaded or are on their way, minus deleted ones. Numbers are stable while the identity is, but
+//! for an asset whose bytes are replaced while it is open: it gets a new number, and the older one
+//! stays with what was opened, because the kernel keeps one size and one set of pages a number.
 //! A file that left its directory stays as long as the kernel or a handle knows it.
 
 mod directory;
@@ -10,6 +12,7 @@ pub mod inode;
 mod lifetime;
 pub mod name;
 mod node;
+mod revise;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +34,8 @@ struct Held {
     node: Node,
     /// How often the kernel was given this number and has not forgotten it.
     lookups: u64,
+    /// Handles that are open on this number.
+    opens: u32,
     /// Whether its directory has it.
     linked: bool,
 }
@@ -40,7 +45,7 @@ struct Held {
 pub struct Changes {
     /// Names that now mean another file or none.
     pub names: Vec<String>,
-    /// Files whose bytes are others now.
+    /// Files whose bytes are others now, under the number that they had.
     pub revised: Vec<u64>,
     /// Names came or went.
     pub directory: bool,
@@ -94,7 +99,7 @@ impl Tree {
         }
     }
 
-    /// The number of an asset.
+    /// The number of an asset's newest revision.
     pub fn ino_of(&self, key: &AssetKey) -> Option<u64> {
         self.by_asset.get(key).copied()
     }
@@ -109,10 +114,12 @@ impl Tree {
         self.directories.get(&library)?.lookup(name)
     }
 
-    /// The name under which a file stands in its directory.
+    /// The name under which a file stands in its directory; for an older revision of an asset that
+    /// of the newest.
     pub fn name_of(&self, ino: u64) -> Option<&str> {
         let directory = self.directories.get(&self.node(ino)?.library())?;
-        directory.name_of(ino)
+        let newest = self.asset(ino).and_then(|node| self.ino_of(&node.key()));
+        directory.name_of(newest.unwrap_or(ino))
     }
 
     /// The directory's entries, in a stable order.
@@ -204,6 +211,7 @@ impl Tree {
         let mut held = Held {
             node: Node::Local(node),
             lookups: 0,
+            opens: 0,
             linked: false,
         };
         let Some(directory) = self.directories.get_mut(&library) else {
@@ -322,10 +330,11 @@ impl Tree {
     fn become_asset(&mut self, ino: u64, node: AssetNode, at: Instant) {
         let library = node.asset.library;
         self.by_asset.insert(node.key(), ino);
-        let lookups = self.files.get(&ino).map_or(0, |held| held.lookups);
+        let before = self.files.get(&ino);
         let held = Held {
             node: Node::Asset(Box::new(node)),
-            lookups,
+            lookups: before.map_or(0, |held| held.lookups),
+            opens: before.map_or(0, |held| held.opens),
             linked: false,
         };
         self.files.insert(ino, held);
@@ -367,13 +376,19 @@ impl Tree {
             service: asset.library.service(),
             id: asset.id.clone(),
         };
-        if let Some(ino) = self.by_asset.get(&key).copied()
+        let known = self.by_asset.get(&key).copied();
+        let is_revised = |node: &AssetNode| node.is_revised_by(&asset);
+        let revised = known.filter(|ino| self.asset(*ino).is_some_and(is_revised));
+        let known = match revised {
+            Some(ino) => Some(self.revise_to(ino, &asset, changes)),
+            None => known,
+        };
+        if let Some(ino) = known
             && let Some(node) = self.asset_mut(ino)
         {
-            if node.is_revised_by(&asset) {
+            if revised.is_some() {
                 node.learned = None;
                 node.is_revised = true;
-                changes.revised.push(ino);
             }
             if node
                 .learned
@@ -399,6 +414,7 @@ impl Tree {
         let held = Held {
             node: Node::Asset(Box::new(AssetNode::new(asset, kept, at))),
             lookups: 0,
+            opens: 0,
             linked: false,
         };
         self.files.insert(ino, held);

@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::provider::{AssetId, Library, Provider, ProviderError, Service};
 use crate::reader::{AssetKey, ObjectInfo, UrlDone};
 use crate::store::{Store, StoredObject};
-use crate::tree::{Changes, Kept, Tree, inode};
+use crate::tree::{AssetNode, Changes, Kept, Tree, inode};
 use crate::workers::Workers;
 
 /// Calls at once to one service. The largest wave of pages has threads of its own.
@@ -175,8 +175,45 @@ impl Catalog {
     /// Keeps what the asset host said of an object, in memory and, where the API does not say it,
     /// across mounts.
     pub fn learn(&self, key: &AssetKey, info: &ObjectInfo) {
-        let begins = self.lock().learn(key, info);
+        let mut changes = Changes::default();
+        let mut state = self.lock();
+        let begins = state.learn(key, info, &mut changes);
+        let library = state.library_of(key);
+        drop(state);
         self.begin_storing(begins);
+        self.announce_in(library, changes);
+    }
+
+    /// As [`Self::learn`], where the asset host has other bytes than those that are open under
+    /// `ino`.
+    pub fn learn_revision(&self, ino: u64, key: &AssetKey, info: &ObjectInfo) {
+        self.revise(ino, |state, changes| state.learn(key, info, changes));
+    }
+
+    /// Other bytes than those that are open under `ino` are about to be opened: they get a number
+    /// of their own.
+    pub fn renumber(&self, ino: u64) {
+        self.revise(ino, |_, _| None);
+    }
+
+    fn revise(&self, ino: u64, learn: impl FnOnce(&mut State, &mut Changes) -> Option<Service>) {
+        let mut changes = Changes::default();
+        let mut state = self.lock();
+        let library = state.tree.asset(ino).map(|node| node.asset.library);
+        if state.tree.is_outdated(ino) {
+            return;
+        }
+        state.tree.revise(ino, &mut changes);
+        let begins = learn(&mut state, &mut changes);
+        drop(state);
+        self.begin_storing(begins);
+        self.announce_in(library, changes);
+    }
+
+    fn announce_in(&self, library: Option<Library>, changes: Changes) {
+        if let Some(library) = library {
+            self.announce(library, changes);
+        }
     }
 
     fn begin_storing(&self, service: Option<Service>) {
@@ -291,8 +328,19 @@ impl Catalog {
 impl State {
     /// See [`Catalog::learn`]. Answers the service whose learning is to be stored and whom no worker
     /// is at yet.
-    fn learn(&mut self, key: &AssetKey, info: &ObjectInfo) -> Option<Service> {
-        let ino = self.tree.ino_of(key);
+    fn learn(
+        &mut self,
+        key: &AssetKey,
+        info: &ObjectInfo,
+        changes: &mut Changes,
+    ) -> Option<Service> {
+        let shown = |ino| self.tree.asset(ino).and_then(AssetNode::size_bytes);
+        let ino = match self.tree.ino_of(key) {
+            Some(ino) if shown(ino).is_some_and(|size| size != info.size_bytes) => {
+                Some(self.tree.revise(ino, changes))
+            }
+            known => known,
+        };
         let Some(node) = ino.and_then(|ino| self.tree.asset_mut(ino)) else {
             self.learn_early(key, info);
             return None;
@@ -308,6 +356,11 @@ impl State {
         self.storing.insert(key.service).then_some(key.service)
     }
 
+    fn library_of(&self, key: &AssetKey) -> Option<Library> {
+        let node = self.tree.asset(self.tree.ino_of(key)?)?;
+        Some(node.asset.library)
+    }
+
     /// Why the last listing of a library failed; `None` where it did not.
     pub fn complaint(&self, library: Library) -> Option<&str> {
         self.complained.get(&library).map(String::as_str)
@@ -317,6 +370,7 @@ impl State {
     fn recall(&mut self, ino: u64, remembered: &HashMap<AssetId, ObjectInfo>) {
         if let Some(node) = self.tree.asset_mut(ino)
             && !node.attributes_known()
+            && !node.is_revised
             && let Some(info) = remembered.get(&node.asset.id)
         {
             node.learned = Some(info.clone());

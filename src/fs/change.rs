@@ -203,6 +203,9 @@ impl LibraryFs {
 
     fn set_asset(&self, ino: u64, set: SetAttr) -> Result<(), FsError> {
         let mut state = self.catalog.lock();
+        if state.tree.is_outdated(ino) {
+            return Err(FsError::Stale);
+        }
         let node = state.tree.asset_mut(ino).ok_or(FsError::NotFound)?;
         node.kept.mtime = set.mtime.or(node.kept.mtime);
         node.kept.mode = set.mode.or(node.kept.mode);

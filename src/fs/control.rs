@@ -92,8 +92,9 @@ impl LibraryFs {
             }
         };
         let bytes = LocalBytes::Made(Bytes::from(text));
+        let ino = inode::of_control_file(file);
         Ok(Opened {
-            fh: self.files.insert(FileHandle::Local(bytes)),
+            fh: self.insert(FileHandle::Local { ino, bytes }),
             keep_cache: false,
             direct_io: true,
             flushes: false,

@@ -229,7 +229,7 @@ impl FileHandle {
     pub(super) fn writing(&self) -> Option<&WriteHandle> {
         match self {
             FileHandle::Write(writing) => Some(writing),
-            FileHandle::Asset { .. } | FileHandle::Local(_) => None,
+            FileHandle::Asset { .. } | FileHandle::Local { .. } => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::write::{Target, WriteHandle};
 use super::{Done, FsError, LibraryFs, Place};
 use crate::health::Label;
 use crate::reader::{AssetKey, ObjectInfo, ReadError};
-use crate::tree::Node;
+use crate::tree::{AssetNode, Node};
 
 /// An open file.
 pub(super) enum FileHandle {
@@ -22,8 +22,21 @@ pub(super) enum FileHandle {
         progress: Progress,
     },
     /// Reads what this machine has.
-    Local(LocalBytes),
+    Local {
+        ino: u64,
+        bytes: LocalBytes,
+    },
     Write(WriteHandle),
+}
+
+impl FileHandle {
+    /// The number the kernel opened.
+    fn ino(&self) -> u64 {
+        match self {
+            FileHandle::Asset { ino, .. } | FileHandle::Local { ino, .. } => *ino,
+            FileHandle::Write(writing) => writing.ino,
+        }
+    }
 }
 
 /// The answer to an open.
@@ -64,14 +77,11 @@ impl LibraryFs {
     }
 
     fn open_file(self: &Arc<Self>, ino: u64, done: Done<Opened>) {
+        if let Err(error) = self.refuse_outdated(ino) {
+            return done(Err(error));
+        }
         if let Some(bytes) = self.local_bytes(ino) {
-            let fh = self.files.insert(FileHandle::Local(bytes));
-            // What is written by another number never reaches the pages of this one.
-            let direct_io = self.is_written_elsewhere(ino);
-            return done(Ok(Opened {
-                direct_io,
-                ..Opened::for_reading(fh, !direct_io)
-            }));
+            return done(self.opened_local(ino, bytes));
         }
         let Some((key, claim)) = self.claim(ino) else {
             let fs = Arc::clone(self);
@@ -85,6 +95,15 @@ impl LibraryFs {
             );
         };
         self.open_asset(ino, key, claim, done);
+    }
+
+    /// Nothing is opened by an older revision's number: at ESTALE the kernel looks the name up again,
+    /// unseen, and opens what stands there.
+    pub(super) fn refuse_outdated(&self, ino: u64) -> Result<(), FsError> {
+        match self.catalog.lock().tree.is_outdated(ino) {
+            true => Err(FsError::Stale),
+            false => Ok(()),
+        }
     }
 
     /// Reads `len` bytes at `offset`, fewer only at the end of the file.
@@ -104,7 +123,7 @@ impl LibraryFs {
                 }
                 self.read_asset(*ino, Arc::clone(revision), offset, len, done);
             }
-            FileHandle::Local(bytes) => done(bytes.read(offset, len)),
+            FileHandle::Local { bytes, .. } => done(bytes.read(offset, len)),
             FileHandle::Write(writing) => match writing.target() {
                 Target::Staged(file) => done(LocalBytes::Staged(file).read(offset, len)),
                 Target::Unchanged(source) => {
@@ -174,14 +193,13 @@ impl LibraryFs {
     /// The asset host has other bytes than `revision`: later opens get those.
     fn supersede(&self, ino: u64, revision: &Arc<Revision>, info: &ObjectInfo) {
         self.revisions.supersede(ino, revision);
-        self.catalog.learn(revision.file.key(), info);
-        self.forget_data(ino);
+        self.catalog.learn_revision(ino, revision.file.key(), info);
     }
 
     fn open_asset(self: &Arc<Self>, ino: u64, key: AssetKey, claim: Claim, done: Done<Opened>) {
         match self.revisions.find(ino, claim) {
-            Found::Current(revision) => done(Ok(self.opened_asset(ino, revision))),
-            Found::Unknown => done(Ok(self.open_new_revision(ino, key, claim))),
+            Found::Current(revision) => done(self.opened_asset(ino, revision)),
+            Found::Unknown => done(self.open_new_revision(ino, key, claim)),
             Found::Suspect(revision) => {
                 let fs = Arc::clone(self);
                 let asked = key.clone();
@@ -190,7 +208,7 @@ impl LibraryFs {
                     Box::new(move |probed| match probed {
                         Ok(info) if revision.matches(&info) => {
                             revision.confirm(claim);
-                            done(Ok(fs.opened_asset(ino, revision)));
+                            done(fs.opened_asset(ino, revision));
                         }
                         Ok(info) => {
                             fs.supersede(ino, &revision, &info);
@@ -198,7 +216,7 @@ impl LibraryFs {
                                 size_bytes: info.size_bytes,
                                 ..claim
                             };
-                            done(Ok(fs.open_new_revision(ino, asked, claim)));
+                            done(fs.open_new_revision(ino, asked, claim));
                         }
                         Err(error) => done(Err(fs.read_failed(ino, &revision, error))),
                     }),
@@ -207,7 +225,7 @@ impl LibraryFs {
         }
     }
 
-    fn open_new_revision(&self, ino: u64, key: AssetKey, claim: Claim) -> Opened {
+    fn open_new_revision(&self, ino: u64, key: AssetKey, claim: Claim) -> Result<Opened, FsError> {
         let revision = self.new_revision(ino, key, claim);
         self.opened_asset(ino, revision)
     }
@@ -221,30 +239,83 @@ impl LibraryFs {
         self.revisions.install(ino, claim, file)
     }
 
-    fn opened_asset(&self, ino: u64, revision: Arc<Revision>) -> Opened {
-        // The kernel keeps one set of pages a file. With the newer bytes among them, a handle of the
-        // older revision would read those, and nobody would ask us.
-        let direct_io = self.has_handle_of_another_revision(ino, &revision);
-        let keep_cache = match direct_io {
-            true => revision.opened_directly(),
-            false => revision.opened(),
-        };
-        let fh = self.files.insert(FileHandle::of_asset(self, ino, revision));
-        Opened {
-            direct_io,
-            ..Opened::for_reading(fh, keep_cache)
+    fn opened_asset(&self, ino: u64, revision: Arc<Revision>) -> Result<Opened, FsError> {
+        let size_bytes = revision.file.size_bytes();
+        let keep_cache = revision.opened();
+        let handle = FileHandle::of_asset(self, ino, Arc::clone(&revision));
+        let fh = self.insert(handle);
+        // Only now that the handle is counted does its number keep its size, and only now does
+        // every other opening see it.
+        if self.is_as_opened(ino, size_bytes)
+            && !revision.is_superseded()
+            && !self.is_open_with_other_bytes(ino, &revision)
+        {
+            return Ok(Opened::for_reading(fh, keep_cache));
         }
+        self.remove(fh);
+        self.asset_closed(&revision);
+        Err(FsError::Stale)
     }
 
-    fn has_handle_of_another_revision(&self, ino: u64, revision: &Arc<Revision>) -> bool {
-        self.files.any(|handle| match handle {
+    fn opened_local(&self, ino: u64, bytes: LocalBytes) -> Result<Opened, FsError> {
+        let is_asset = self.catalog.lock().tree.asset(ino).is_some();
+        let size_bytes = bytes.size_bytes()?;
+        let fh = self.insert(FileHandle::Local { ino, bytes });
+        if is_asset && !self.is_as_opened(ino, size_bytes) {
+            self.remove(fh);
+            return Err(FsError::Stale);
+        }
+        // What is written by another number never reaches the pages of this one.
+        let direct_io = self.is_written_elsewhere(ino);
+        Ok(Opened {
+            direct_io,
+            ..Opened::for_reading(fh, !direct_io)
+        })
+    }
+
+    /// Whether this is still the asset's number, and its size the one that was opened; also where
+    /// the size is unknown: what was learnt of an empty one does not stand for long.
+    fn is_as_opened(&self, ino: u64, size_bytes: u64) -> bool {
+        let state = self.catalog.lock();
+        let shown = state.tree.asset(ino).and_then(AssetNode::size_bytes);
+        !state.tree.is_outdated(ino) && shown.is_none_or(|shown| shown == size_bytes)
+    }
+
+    /// Whether a descriptor has this number for other bytes than `revision`. The kernel's pages are
+    /// of one of them: the newer ones get a number of their own.
+    fn is_open_with_other_bytes(&self, ino: u64, revision: &Arc<Revision>) -> bool {
+        let is_revised = {
+            let state = self.catalog.lock();
+            state.tree.asset(ino).is_some_and(|node| node.is_revised)
+        };
+        let is_shared = self.files.any(|handle| match handle {
             FileHandle::Asset {
                 ino: other,
                 revision: opened,
                 ..
             } => *other == ino && !Arc::ptr_eq(opened, revision),
-            FileHandle::Local(_) | FileHandle::Write(_) => false,
-        })
+            FileHandle::Local { ino: other, .. } => *other == ino && is_revised,
+            FileHandle::Write(_) => false,
+        });
+        if is_shared {
+            self.catalog.renumber(ino);
+        }
+        is_shared
+    }
+
+    /// Opens a handle: from here on the size by its number stays what it is.
+    pub(super) fn insert(&self, handle: FileHandle) -> u64 {
+        let ino = handle.ino();
+        let fh = self.files.insert(handle);
+        self.catalog.lock().tree.opened(ino);
+        fh
+    }
+
+    /// Closes a handle.
+    pub(super) fn remove(&self, fh: u64) -> Option<Arc<FileHandle>> {
+        let handle = self.files.remove(fh)?;
+        self.catalog.lock().tree.closed(handle.ino());
+        Some(handle)
     }
 
     pub(super) fn asset_closed(&self, revision: &Arc<Revision>) {

@@ -1,8 +1,9 @@
 //! Which bytes a file has now, as far as handles and the kernel's page cache are concerned.
 //!
 //! Promises: all handles of one revision share one `RemoteFile` and so one set of cached blocks.
-//! Once a newer revision is known, reads by handles of the older one fail with ESTALE: the kernel
-//! keeps one page cache a file, and an older block must not get into it.
+//! Once the host is known to have a newer one, reads by handles of the older one fail with ESTALE.
+//! The kernel keeps one page cache a number, and only one revision is ever open under a number: see
+//! `LibraryFs::opened_asset`.
 //!
 //! A read that failed after waiting is answered the same for a moment: the kernel asks for the first
 //! page of a failed read-ahead once more, and nobody should wait out the deadline twice.
@@ -79,12 +80,6 @@ impl Revision {
     pub fn opened(&self) -> bool {
         self.handles.fetch_add(1, Ordering::AcqRel);
         self.was_opened.swap(true, Ordering::AcqRel)
-    }
-
-    /// Counts a handle that the kernel keeps no pages for: false, since there are none to keep.
-    pub fn opened_directly(&self) -> bool {
-        self.handles.fetch_add(1, Ordering::AcqRel);
-        false
     }
 
     /// True for the last handle.

@@ -128,6 +128,7 @@ impl LibraryFs {
             mode: known.mode.or(Some(file.mode())),
             sequence: known.sequence.or_else(|| Some(self.next_sequence())),
             uploaded_at: Some(self.catalog.wall_now()),
+            updated_at: known.updated_at.or(asset.updated_at),
         }
     }
 

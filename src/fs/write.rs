@@ -160,7 +160,8 @@ impl LibraryFs {
 
     /// Opens a file for writing (and reading). Copies nothing before the first change.
     pub fn open_to_write(self: &Arc<Self>, ino: u64, how: OpenMode, done: Done<Opened>) {
-        let (library, name, is_asset) = match self.writable(ino) {
+        let writable = self.refuse_outdated(ino).and_then(|()| self.writable(ino));
+        let (library, name, is_asset) = match writable {
             Ok(file) => file,
             Err(error) => return done(Err(error)),
         };
@@ -261,7 +262,7 @@ impl LibraryFs {
 
     /// The last descriptor of a handle is closed.
     pub fn release(self: &Arc<Self>, fh: u64) {
-        let Some(handle) = self.files.remove(fh) else {
+        let Some(handle) = self.remove(fh) else {
             return;
         };
         match &*handle {
@@ -273,7 +274,7 @@ impl LibraryFs {
                 self.asset_closed(revision);
                 self.note_close(*ino, revision.file.size_bytes(), progress);
             }
-            FileHandle::Local(_) => {}
+            FileHandle::Local { .. } => {}
             FileHandle::Write(writing) => self.release_writer(writing),
         }
     }
@@ -433,7 +434,7 @@ impl LibraryFs {
     }
 
     fn open_over(&self, ino: u64, target: Target, how: OpenMode) -> Opened {
-        let fh = self.files.insert(FileHandle::Write(WriteHandle {
+        let fh = self.insert(FileHandle::Write(WriteHandle {
             ino,
             target: Mutex::new(target),
             opener: how.opener,
@@ -450,13 +451,16 @@ impl LibraryFs {
     }
 
     fn reopen_to_write(&self, ino: u64, reading: Opened, how: OpenMode) -> Result<Opened, FsError> {
-        let handle = self.files.remove(reading.fh).ok_or(FsError::BadHandle)?;
+        let handle = self.files.get(reading.fh).ok_or(FsError::BadHandle)?;
         let source = match &*handle {
             FileHandle::Asset { revision, .. } => Source::Remote(Arc::clone(revision)),
-            FileHandle::Local(bytes) => Source::Local(bytes.clone()),
+            FileHandle::Local { bytes, .. } => Source::Local(bytes.clone()),
             FileHandle::Write(_) => return Err(FsError::BadHandle),
         };
-        Ok(self.open_over(ino, Target::Unchanged(source), how))
+        let opened = self.open_over(ino, Target::Unchanged(source), how);
+        // Only now, so that the number is open all the time.
+        self.remove(reading.fh);
+        Ok(opened)
     }
 
     fn release_writer(self: &Arc<Self>, writing: &WriteHandle) {

@@ -32,6 +32,9 @@ pub struct AssetMeta {
     pub sequence: u64,
     /// The copy kept in `<state_dir>/kept`, by its id.
     pub local_copy: Option<Uuid>,
+    /// When the service last changed the asset, by its answer to the upload. Where it says another
+    /// time later, the bytes may no longer be those that were uploaded.
+    pub updated_at: Option<SystemTime>,
 }
 
 impl AssetMeta {
@@ -50,6 +53,7 @@ impl AssetMeta {
             size_bytes: None,
             sequence: 0,
             local_copy: None,
+            updated_at: None,
         }
     }
 }
@@ -64,7 +68,7 @@ pub struct KeptCopy {
 }
 
 const COLUMNS: &str = "service, asset_id, ino, display_name, service_name, mtime_ns, atime_ns, \
-                       mode, sha256, size_bytes, sequence, local_copy";
+                       mode, sha256, size_bytes, sequence, local_copy, updated_ns";
 
 impl Store {
     /// What is kept of one asset.
@@ -198,7 +202,7 @@ impl Store {
 pub(super) fn put(tx: &Transaction<'_>, meta: &AssetMeta) -> rusqlite::Result<()> {
     tx.prepare_cached(&format!(
         "INSERT OR REPLACE INTO asset_meta ({COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
     ))?
     .execute(params![
         meta.service.name(),
@@ -213,6 +217,7 @@ pub(super) fn put(tx: &Transaction<'_>, meta: &AssetMeta) -> rusqlite::Result<()
         meta.size_bytes.map(to_size),
         to_size(meta.sequence),
         meta.local_copy.map(|copy| copy.to_string()),
+        meta.updated_at.map(to_ns),
     ])
     .map(drop)
 }
@@ -235,6 +240,7 @@ fn meta_from(row: &Row<'_>) -> rusqlite::Result<Option<AssetMeta>> {
         size_bytes: known(row, 9).map(from_size),
         sequence: known(row, 10).map_or(0, from_size),
         local_copy: known::<String>(row, 11).and_then(|text| Uuid::parse_str(&text).ok()),
+        updated_at: known(row, 12).map(from_ns),
     }))
 }
 

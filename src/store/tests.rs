@@ -34,6 +34,7 @@ fn meta(id: &str) -> AssetMeta {
         size_bytes: Some(1 << 40),
         sequence: 3,
         local_copy: Some(Uuid::new_v4()),
+        updated_at: Some(time(7)),
         ..AssetMeta::new(Service::Runway, AssetId::new(id), u64::MAX - 1)
     }
 }
@@ -116,6 +117,7 @@ fn a_field_that_cannot_be_read_is_unknown_and_costs_nothing_else() {
         ("size_bytes", "'large'"),
         ("sequence", "'last'"),
         ("local_copy", "x'00'"),
+        ("updated_ns", "'later'"),
     ];
     for (column, value) in wrong {
         let (_dir, store) = state();
@@ -141,6 +143,7 @@ fn a_field_that_cannot_be_read_is_unknown_and_costs_nothing_else() {
             bad.size_bytes.is_none(),
             bad.sequence == 0,
             bad.local_copy.is_none(),
+            bad.updated_at.is_none(),
         ];
         assert_eq!(unknown.iter().filter(|is| **is).count(), 1, "{column}");
         assert_eq!(good.sequence, 3);

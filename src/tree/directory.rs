@@ -98,6 +98,22 @@ impl Directory {
         self.listed.push(ino);
     }
 
+    /// An asset goes by another number from now on.
+    pub(super) fn renumber(&mut self, from: u64, to: u64, changes: &mut Changes) {
+        let beside = self.beside.iter_mut().map(|(ino, _)| ino);
+        let numbers = self.listed.iter_mut().chain(beside);
+        for ino in numbers.filter(|ino| **ino == from) {
+            *ino = to;
+        }
+        if let Some(name) = self.by_ino.remove(&from) {
+            changes.names.push(name.to_string());
+            changes.directory = true;
+            self.names.insert(Arc::clone(&name), to);
+            self.by_ino.insert(to, name);
+            self.snapshot.take();
+        }
+    }
+
     pub(super) fn remove_asset(&mut self, ino: u64, id: AssetId, at: Instant) {
         self.listed.retain(|other| *other != ino);
         self.beside.retain(|(other, _)| *other != ino);

@@ -1,4 +1,5 @@
-//! How long a file stays in memory: while its directory has it or the kernel knows its number.
+//! How long a file stays in memory: while its directory has it, a handle is open on it or the kernel
+//! knows its number.
 
 use super::{Held, Node, Tree, inode};
 
@@ -28,6 +29,21 @@ impl Tree {
         self.drop_if_unused(ino);
     }
 
+    /// Counts a handle that is open on a number: while there is one, the number's size stays.
+    pub fn opened(&mut self, ino: u64) {
+        if let Some(held) = self.files.get_mut(&ino) {
+            held.opens += 1;
+        }
+    }
+
+    /// A handle that was counted is closed.
+    pub fn closed(&mut self, ino: u64) {
+        if let Some(held) = self.files.get_mut(&ino) {
+            held.opens = held.opens.saturating_sub(1);
+        }
+        self.drop_if_unused(ino);
+    }
+
     /// The files that went from memory since this was last asked, and did not come back: whoever
     /// keeps something by number lets go of it.
     pub fn take_dropped(&mut self) -> Vec<u64> {
@@ -37,7 +53,7 @@ impl Tree {
     }
 
     pub(super) fn drop_if_unused(&mut self, ino: u64) {
-        let unused = |held: &Held| held.lookups == 0 && !held.linked;
+        let unused = |held: &Held| held.lookups == 0 && held.opens == 0 && !held.linked;
         if !self.files.get(&ino).is_some_and(unused) {
             return;
         }
@@ -46,7 +62,10 @@ impl Tree {
             ..
         }) = self.files.remove(&ino)
         {
-            self.by_asset.remove(&node.key());
+            let key = node.key();
+            if self.ino_of(&key) == Some(ino) {
+                self.by_asset.remove(&key);
+            }
         }
         self.dropped.push(ino);
     }

@@ -22,6 +22,8 @@ pub struct Kept {
     /// Order of uploads from this machine, to tell apart equal creation times.
     pub sequence: Option<u64>,
     pub uploaded_at: Option<SystemTime>,
+    /// When the service had last changed it by then.
+    pub updated_at: Option<SystemTime>,
 }
 
 /// A file that is an asset.
@@ -31,7 +33,8 @@ pub struct AssetNode {
     /// What the asset host said, where the API did not or was wrong.
     pub learned: Option<ObjectInfo>,
     pub kept: Kept,
-    /// The service told of other bytes since this mount first knew it.
+    /// The service told of other bytes since this mount first knew it, or since it was uploaded from
+    /// here.
     pub is_revised: bool,
     /// When the service last told us of it; `None` where only an earlier mount knew it.
     pub seen_at: Option<Instant>,
@@ -41,11 +44,12 @@ pub struct AssetNode {
 impl AssetNode {
     pub(super) fn new(asset: Asset, kept: Kept, seen_at: Option<Instant>) -> Self {
         let wanted = wanted_name(&asset, &kept);
+        let is_ours = kept.sequence.is_some();
         Self {
+            is_revised: is_ours && kept.updated_at != asset.updated_at,
             asset,
             learned: None,
             kept,
-            is_revised: false,
             seen_at,
             wanted,
         }

@@ -187,14 +187,17 @@ impl Shared {
         }
     }
 
-    /// The asset that stands under this name now, if it has these very bytes.
+    /// The asset that stands under this name now, if it has these very bytes. One that the service
+    /// changed since it was uploaded may have others: then a second copy is better than none.
     fn identical(&self, job: &Sending, sha256: &Digest) -> Result<Option<Asset>, UploadError> {
         let Some(asset) = self.events.newest_named(job.library, &job.name) else {
             return Ok(None);
         };
         let meta = self.store.asset_meta(job.library.service(), &asset.id)?;
         let same = meta.is_some_and(|meta| {
-            meta.sha256.as_ref() == Some(sha256) && meta.size_bytes == Some(job.size_bytes)
+            meta.sha256.as_ref() == Some(sha256)
+                && meta.size_bytes == Some(job.size_bytes)
+                && meta.updated_at == asset.updated_at
         });
         let contradicted = asset.size_bytes.is_some_and(|size| size != job.size_bytes);
         Ok((same && !contradicted).then_some(asset))
@@ -252,6 +255,7 @@ impl Shared {
                 sha256: Some(sha256),
                 size_bytes: Some(job.size_bytes),
                 local_copy: keep.then_some(file.id()),
+                updated_at: asset.updated_at,
                 ..AssetMeta::new(job.library.service(), asset.id.clone(), file.ino())
             };
             let replaced = self.store.confirm(file.id(), &meta, order)?;

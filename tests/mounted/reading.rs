@@ -1,7 +1,8 @@
 //! Bytes: the asset's or an error, through whatever goes wrong in between.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use reelfs::emulator::{
@@ -359,6 +360,56 @@ fn an_asset_that_changed_under_the_reader_is_estale_and_then_the_new_one() {
     drop(file);
     studio.sh("cp $MNT/runway/video/clip.mp4 copy");
     is_whole(&studio, "copy", &new);
+}
+
+#[test]
+fn who_has_a_clip_open_keeps_its_size_and_bytes_when_the_service_replaces_it() {
+    let studio = Studio::with(&["--listing-ttl", "0s"]);
+    let (old, new) = (Content::synthetic(MIB, 1), Content::synthetic(MIB / 3, 2));
+    let clip = RunwayAsset::named("clip.mp4", old.clone());
+    let id = studio.services.add_runway(clip);
+    let path = studio.at("runway/video/clip.mp4");
+    let file = File::open(&path).unwrap();
+    let whole = || {
+        let mut bytes = Vec::new();
+        (&file).seek(SeekFrom::Start(0)).unwrap();
+        (&file).read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    assert!(old.verify(0, &whole()));
+    studio.services.replace_content(&id, new.clone());
+    // Its pages are the kernel's now: another program maps the newer ones.
+    let mapped = studio.sh("python3 -c 'import mmap, os, sys
+f = open(sys.argv[1], \"rb\")
+m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+open(\"mapped\", \"wb\").write(m)
+print(len(m), os.fstat(f.fileno()).st_ino)' $MNT/runway/video/clip.mp4");
+    is_whole(&studio, "mapped", &new);
+    let (length, number) = mapped.trim().split_once(' ').unwrap();
+    assert_eq!(length, (MIB / 3).to_string());
+    let now = file.metadata().unwrap();
+    assert_eq!(now.len(), MIB);
+    assert_ne!(number, now.ino().to_string());
+    assert!(old.verify(0, &whole()));
+    assert_eq!(fs::metadata(&path).unwrap().len(), MIB / 3);
+}
+
+#[test]
+fn opening_a_clip_that_was_replaced_by_as_many_bytes_reads_the_newer_ones() {
+    let studio = Studio::with(&["--listing-ttl", "0s"]);
+    let (old, new) = (Content::synthetic(MIB, 1), Content::synthetic(MIB, 2));
+    let clip = RunwayAsset::named("clip.mp4", old.clone());
+    let id = studio.services.add_runway(clip);
+    let file = File::open(studio.at("runway/video/clip.mp4")).unwrap();
+    let mut part = vec![0; 4096];
+    file.read_exact_at(&mut part, 0).unwrap();
+    studio.services.replace_content(&id, new.clone());
+    // `cp` looks at the number before and after it opens the file.
+    studio.sh("cp $MNT/runway/video/clip.mp4 copy && cat $MNT/runway/video/clip.mp4 > again");
+    is_whole(&studio, "copy", &new);
+    is_whole(&studio, "again", &new);
+    file.read_exact_at(&mut part, 0).unwrap();
+    assert!(old.verify(0, &part), "from the older pages");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::super::memory;
 use super::{Catalog, State};
 use crate::provider::{Asset, Library, Service};
 use crate::reader::{AssetKey, ObjectInfo};
+use crate::tree::Changes;
 
 /// Assets asked about ahead of their listing, at most: 40 pages of 50. The rest of a larger library
 /// is learnt when its first file is looked at.
@@ -84,7 +85,7 @@ impl State {
     }
 
     /// Gives what was learnt early to the assets of a listing that has ended; see [`State::learn`].
-    pub(super) fn end_early(&mut self, library: Library) -> Option<Service> {
+    pub(super) fn end_early(&mut self, library: Library, changes: &mut Changes) -> Option<Service> {
         let of_library = |_: &AssetKey, early: &mut Early| early.asset.library == library;
         let ended: Vec<_> = self.early.extract_if(of_library).collect();
         let mut begins = None;
@@ -92,7 +93,7 @@ impl State {
             if let Some(info) = early.info
                 && self.tree.ino_of(&key).is_some()
             {
-                begins = begins.or(self.learn(&key, &info));
+                begins = begins.or(self.learn(&key, &info, changes));
             }
         }
         begins

@@ -75,7 +75,7 @@ impl Catalog {
         });
         let mut state = self.lock();
         let is_new = listed.is_ok();
-        let (answer, changes) = match listed {
+        let (answer, mut changes) = match listed {
             Ok((assets, remembered)) => {
                 state.not_before.remove(&library);
                 if state.complained.remove(&library).is_some() {
@@ -101,7 +101,7 @@ impl Catalog {
             true => Vec::new(),
             false => state.loading.remove(&library).unwrap_or_default(),
         };
-        let begins = state.end_early(library);
+        let begins = state.end_early(library, &mut changes);
         drop(state);
         self.begin_storing(begins);
         self.announce(library, changes);

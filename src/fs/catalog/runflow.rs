@@ -43,6 +43,12 @@ impl Catalog {
     fn find(&self, id: AssetId) {
         let asked_at = self.now();
         let found = self.ask(Service::Runflow, |provider| provider.find(&id));
+        // Before anybody is told, so that the next mount knows of it however soon it comes.
+        match &found {
+            Ok(asset) => self.remember_runflow(asset),
+            Err(ProviderError::NotFound) => self.forget_runflow(&id),
+            Err(_) => {}
+        }
         let found = found.map(|asset| {
             let remembered = memory::objects(&self.store, std::slice::from_ref(&asset));
             (asset, remembered)
@@ -54,7 +60,6 @@ impl Catalog {
         let mut state = self.lock();
         let (answer, changes) = match found {
             Ok((asset, remembered)) => {
-                self.remember_runflow(&asset);
                 let (ino, changes) = state.tree.put_asset(asset, Kept::default(), asked_at);
                 state.recall(ino, &remembered);
                 (Ok(()), changes)
@@ -65,7 +70,6 @@ impl Catalog {
                     if let Some(ino) = state.tree.ino_of(&key) {
                         changes = state.tree.remove_asset(ino, asked_at);
                     }
-                    self.forget_runflow(&id);
                 } else {
                     log::error!("runflow: cannot look up {id}: {error}");
                 }
@@ -95,19 +99,14 @@ impl Catalog {
 
     fn remember_runflow(&self, asset: &Asset) {
         let seen = memory::seen(asset, self.clock.now());
-        self.on_worker(Service::Runflow, move |catalog| {
-            if let Err(error) = catalog.store.put_runflow_seen(&seen) {
-                log::warn!("runflow: {} can't be remembered: {error}", seen.id);
-            }
-        });
+        if let Err(error) = self.store.put_runflow_seen(&seen) {
+            log::warn!("runflow: {} can't be remembered: {error}", seen.id);
+        }
     }
 
     fn forget_runflow(&self, id: &AssetId) {
-        let id = id.clone();
-        self.on_worker(Service::Runflow, move |catalog| {
-            if let Err(error) = catalog.store.forget_runflow_seen(&id) {
-                log::warn!("runflow: {id} can't be forgotten: {error}");
-            }
-        });
+        if let Err(error) = self.store.forget_runflow_seen(id) {
+            log::warn!("runflow: {id} can't be forgotten: {error}");
+        }
     }
 }

@@ -26,6 +26,19 @@ struct Version {
     bytes: Vec<u8>,
     /// Uploaded from here, so that the same bytes are not sent again.
     ours: bool,
+    /// How often the service put other bytes in its place.
+    replaced: u32,
+}
+
+impl Version {
+    fn new(id: String, bytes: Vec<u8>, ours: bool) -> Self {
+        Self {
+            id,
+            bytes,
+            ours,
+            replaced: 0,
+        }
+    }
 }
 
 /// Everything that asks for one name.
@@ -55,6 +68,7 @@ struct Kept {
     fh: u64,
     name: String,
     id: String,
+    replaced: u32,
     bytes: Vec<u8>,
 }
 
@@ -296,7 +310,7 @@ impl<'a> Model<'a> {
         assert!(newest.content.read(0, u64::MAX) == bytes, "{name} arrived");
         let id = newest.id.clone();
         let ours = true;
-        self.family(name).assets.push(Version { id, bytes, ours });
+        self.family(name).assets.push(Version::new(id, bytes, ours));
     }
 
     fn rename(&mut self, from: &str) {
@@ -355,8 +369,10 @@ impl<'a> Model<'a> {
             return;
         }
         let versions = self.family(name).assets.len();
-        if versions > 0 && (versions >= MOST_VERSIONS || self.dice.below(2) == 0) {
-            let which = self.dice.below(versions);
+        let which = self.dice.below(versions);
+        if versions > 0 && self.dice.below(3) == 0 {
+            self.replace_at_service(name, which);
+        } else if versions > 0 && (versions >= MOST_VERSIONS || self.dice.below(2) == 0) {
             let gone = self.family(name).assets.remove(which);
             self.note(format!("{name} ({}) vanishes", &gone.id[..8]));
             assert!(self.world().emulator.remove(&gone.id));
@@ -366,10 +382,23 @@ impl<'a> Model<'a> {
             let id = self.world().add(name, content);
             self.note(format!("{name} ({}) appears", &id[..8]));
             let ours = false;
-            self.family(name).assets.push(Version { id, bytes, ours });
+            self.family(name).assets.push(Version::new(id, bytes, ours));
         }
         // An upload that no listing has shown yet is believed in for a while.
         self.world().clock.advance(LISTING_LAG);
+    }
+
+    /// The service puts other bytes in an asset's place.
+    fn replace_at_service(&mut self, name: &str, which: usize) {
+        let bytes = self.bytes();
+        let content = crate::emulator::Content::stored(bytes.clone());
+        let version = &mut self.family(name).assets[which];
+        version.bytes = bytes;
+        version.ours = false;
+        version.replaced += 1;
+        let id = version.id.clone();
+        self.note(format!("{name} ({}) is replaced", &id[..8]));
+        assert!(self.world().emulator.replace_content(&id, content));
     }
 
     fn look(&mut self, name: &str) {
@@ -399,7 +428,12 @@ impl<'a> Model<'a> {
         let Some(version) = family.and_then(|family| family.assets.last()) else {
             return;
         };
-        let (id, bytes) = (version.id.clone(), version.bytes.clone());
+        let Version {
+            id,
+            bytes,
+            replaced,
+            ..
+        } = version.clone();
         self.note(format!("open {name} to read"));
         let ino = self.world().ino(VIDEO, name);
         let fh = self.world().open_now(ino).unwrap().fh;
@@ -408,6 +442,7 @@ impl<'a> Model<'a> {
             fh,
             name,
             id,
+            replaced,
             bytes,
         };
         self.kept.push(kept);
@@ -428,7 +463,7 @@ impl<'a> Model<'a> {
             Ok(bytes) => assert!(bytes == expected, "{} as it was", kept.name),
             Err(error) => {
                 let mut assets = self.families[&kept.name].assets.iter();
-                let is_there = assets.any(|version| version.id == kept.id);
+                let is_there = assets.any(|v| v.id == kept.id && v.replaced == kept.replaced);
                 assert!(!is_there, "{}: {error}", kept.name);
                 let gone = self.kept.swap_remove(which);
                 self.world().release(gone.fh);

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::emulator::{Content, Effect, HostKind, LtxAsset, RunwayAsset};
+use crate::fs::kernel::Forget;
 use crate::fs::{FsError, Library};
 use serde_json::json;
 use std::ffi::OsStr;
@@ -60,6 +61,7 @@ fn an_update_that_left_the_bytes_alone_keeps_what_is_cached() {
     let ino = world.ino(VIDEO, "a.mp4");
     let reading = world.open_now(ino).unwrap();
     world.read_all(reading.fh).unwrap();
+    world.release(reading.fh);
     world.let_listings_age();
     world.emulator.replace_content(&id, content.clone());
     world.ls(VIDEO).unwrap();
@@ -67,7 +69,6 @@ fn an_update_that_left_the_bytes_alone_keeps_what_is_cached() {
     let again = world.open_now(ino).unwrap();
     assert!(again.keep_cache);
     assert!(content.verify(0, &world.read_all(again.fh).unwrap()));
-    assert!(content.verify(0, &world.read_all(reading.fh).unwrap()));
     assert_eq!(world.asset_requests(), asked + 1, "one question, no bytes");
 }
 
@@ -81,48 +82,176 @@ fn other_bytes_end_older_handles_and_are_what_newer_ones_read() {
     assert!(old.verify(0, &world.read_now(reading, 0, 4096).unwrap()));
     world.let_listings_age();
     world.emulator.replace_content(&id, new.clone());
-    assert_eq!(world.ino(VIDEO, "a.mp4"), ino);
-    let opened = world.open_now(ino).unwrap();
-    assert!(!opened.keep_cache);
+    let newer = world.ino(VIDEO, "a.mp4");
+    assert_ne!(newer, ino);
+    let refused = world.open_now(ino);
+    assert_eq!(refused, Err(FsError::Stale), "the kernel looks it up again");
+    let opened = world.open_now(newer).unwrap();
+    assert!(!opened.keep_cache && !opened.direct_io);
     assert!(new.verify(0, &world.read_all(opened.fh).unwrap()));
-    let stale = world.read_now(reading, 0, 4096);
-    assert_eq!(stale, Err(FsError::Stale), "not even what was cached");
+    assert!(
+        old.verify(0, &world.read_now(reading, 0, 4096).unwrap()),
+        "cached"
+    );
+    assert_eq!(world.read_now(reading, MIB - 1, 1), Err(FsError::Stale));
 }
 
 #[test]
-fn newer_bytes_stay_out_of_the_kernels_pages_while_an_older_handle_is_open() {
+fn what_replaces_open_bytes_has_a_number_of_its_own() {
     let world = World::new();
-    let id = world.add("a.mp4", text("short"));
-    let ino = world.ino(VIDEO, "a.mp4");
-    let older = world.open_now(ino).unwrap();
-    assert!(!older.direct_io);
-    world.read_all(older.fh).unwrap();
-    world.let_listings_age();
-    world.emulator.replace_content(&id, text("much longer"));
-    world.ls(VIDEO).unwrap();
-    let beside = world.open_now(ino).unwrap();
-    assert!(beside.direct_io && !beside.keep_cache);
-    assert_eq!(world.read_all(beside.fh).unwrap(), b"much longer");
-    world.release(older.fh);
-    let first = world.open_now(ino).unwrap();
-    assert!(!first.direct_io);
-    assert!(!first.keep_cache, "the pages are still of the older bytes");
-    let second = world.open_now(ino).unwrap();
-    assert!(!second.direct_io && second.keep_cache);
-}
-
-#[test]
-fn other_bytes_of_another_size_show_at_the_next_listing() {
-    let world = World::new();
-    let id = world.add("a.mp4", text("short"));
+    let id = world.add("a.mp4", text("much longer"));
     let ino = world.ino(VIDEO, "a.mp4");
     let reading = world.open_now(ino).unwrap().fh;
-    world.read_all(reading).unwrap();
+    assert_eq!(world.read_all(reading).unwrap(), b"much longer");
     world.let_listings_age();
-    world.emulator.replace_content(&id, text("much longer"));
-    assert_eq!(world.lookup_now(VIDEO, "a.mp4").unwrap().size_bytes, 11);
+    world.kernel.take();
+    world.emulator.replace_content(&id, text("short"));
+    let newer = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert_ne!(newer.ino, ino);
+    assert_eq!(newer.size_bytes, 5);
+    let parent = world.directory(VIDEO);
+    let name = "a.mp4".to_string();
+    let told = world.kernel.take();
+    assert!(told.contains(&Forget::Name { parent, name }), "{told:?}");
+    assert!(!told.contains(&Forget::Data { ino }), "its pages are right");
+    assert_eq!(world.getattr_now(ino).unwrap().size_bytes, 11);
+    assert_eq!(world.read_all(reading).unwrap(), b"much longer");
+    assert_eq!(world.open_now(ino), Err(FsError::Stale));
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"short");
+    world.release(reading);
+    assert_eq!(world.ino(VIDEO, "a.mp4"), newer.ino, "it keeps it");
+    let world = world.remount();
+    assert_eq!(world.ino(VIDEO, "a.mp4"), ino);
+}
+
+#[test]
+fn what_replaces_bytes_that_nobody_has_open_takes_their_number() {
+    let world = World::new();
+    let id = world.add("a.mp4", text("much longer"));
+    let ino = world.ino(VIDEO, "a.mp4");
     assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"much longer");
-    assert_eq!(world.read_now(reading, 0, 10), Err(FsError::Stale));
+    world.let_listings_age();
+    world.emulator.replace_content(&id, text("short"));
+    let found = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert_eq!((found.ino, found.size_bytes), (ino, 5));
+    let opened = world.open_now(ino).unwrap();
+    assert!(!opened.keep_cache, "the pages are still of the older bytes");
+    assert_eq!(world.read_all(opened.fh).unwrap(), b"short");
+}
+
+#[test]
+fn a_read_that_finds_other_bytes_gives_them_a_number_of_their_own() {
+    let world = World::new();
+    let (old, new) = (
+        Content::synthetic(8 * MIB, 1),
+        Content::synthetic(5 * MIB, 2),
+    );
+    let id = world.add("a.mp4", old.clone());
+    let ino = world.ino(VIDEO, "a.mp4");
+    let reading = world.open_now(ino).unwrap().fh;
+    assert!(old.verify(0, &world.read_now(reading, 0, 4096).unwrap()));
+    world.emulator.replace_content(&id, new.clone());
+    assert_eq!(world.read_all(reading), Err(FsError::Stale));
+    let newer = world.lookup_now(VIDEO, "a.mp4").unwrap();
+    assert_ne!(newer.ino, ino, "no new listing was needed");
+    assert_eq!(newer.size_bytes, 5 * MIB);
+    assert_eq!(world.getattr_now(ino).unwrap().size_bytes, 8 * MIB);
+    assert!(new.verify(0, &world.cat(VIDEO, "a.mp4").unwrap()));
+}
+
+#[test]
+fn a_file_that_was_empty_when_it_was_opened_and_is_not_now_has_another_number() {
+    let world = World::new();
+    let told = json!({"updatedAt": "2026-01-02T03:04:05.678Z"});
+    let asset = LtxAsset::new("image/png", text("")).with_json_patch(told);
+    let id = world.emulator.add_ltx(asset);
+    let name = format!("{id}.png");
+    let ino = world.ino(Library::LtxImages, &name);
+    let reading = world.open_now(ino).unwrap().fh;
+    world.emulator.replace_content(&id, text("made now"));
+    world.let_listings_age();
+    assert_eq!(
+        world.ino(Library::LtxImages, &name),
+        ino,
+        "nobody knows yet"
+    );
+    let refused = world.open_now(ino);
+    assert_eq!(refused, Err(FsError::Stale), "the kernel looks it up again");
+    assert_ne!(world.ino(Library::LtxImages, &name), ino);
+    assert_eq!(world.cat(Library::LtxImages, &name).unwrap(), b"made now");
+    assert_eq!(world.read_all(reading), Err(FsError::Stale));
+}
+
+#[test]
+fn an_upload_that_is_open_here_and_replaced_at_the_service_reads_on() {
+    let world = World::new();
+    world.copy_in(VIDEO, "a.mp4", b"mine").unwrap();
+    let ino = world.ino(VIDEO, "a.mp4");
+    let reading = world.open_now(ino).unwrap().fh;
+    world.let_listings_age();
+    let id = world.emulator.runway_assets()[0].id.clone();
+    world.emulator.replace_content(&id, text("them"));
+    world.ls(VIDEO).unwrap();
+    assert_eq!(world.open_now(ino), Err(FsError::Stale));
+    assert_ne!(world.ino(VIDEO, "a.mp4"), ino);
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"them");
+    assert_eq!(world.read_all(reading).unwrap(), b"mine");
+}
+
+#[test]
+fn an_upload_that_was_replaced_while_unmounted_is_read_from_the_service() {
+    let world = World::new();
+    world.copy_in(VIDEO, "a.mp4", b"mine").unwrap();
+    world.copy_in(VIDEO, "b.mp4", b"mine too").unwrap();
+    let replaced = world.emulator.runway_assets();
+    let replaced = replaced.iter().find(|a| a.name.as_deref() == Some("a.mp4"));
+    let id = replaced.unwrap().id.clone();
+    world.advance_s(1);
+    world.emulator.replace_content(&id, text("them"));
+    let world = world.remount();
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"them");
+    let asked = world.asset_requests();
+    assert_eq!(world.cat(VIDEO, "b.mp4").unwrap(), b"mine too");
+    assert_eq!(world.asset_requests(), asked, "from this machine");
+    world.copy_in(VIDEO, "a.mp4", b"mine").unwrap();
+    assert_eq!(world.at_service("a.mp4").unwrap(), b"mine", "sent again");
+}
+
+#[test]
+fn the_number_of_replaced_bytes_goes_when_its_last_descriptor_does() {
+    let world = World::new();
+    let id = world.add("a.mp4", text("first"));
+    let ino = world.ino(VIDEO, "a.mp4");
+    let reading = world.open_now(ino).unwrap().fh;
+    world.let_listings_age();
+    world.emulator.replace_content(&id, text("second one"));
+    let newer = world.ino(VIDEO, "a.mp4");
+    assert_ne!(newer, ino);
+    world.forget(ino, 1);
+    assert_eq!(world.read_all(reading).unwrap_err(), FsError::Stale);
+    world.release(reading);
+    assert_eq!(world.getattr_now(ino), Err(FsError::NotFound));
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"second one");
+    assert_eq!(world.ino(VIDEO, "a.mp4"), newer);
+}
+
+#[test]
+fn a_descriptor_that_writes_goes_on_while_its_asset_is_replaced() {
+    let world = World::new();
+    let id = world.add("a.mp4", text("theirs"));
+    let ino = world.ino(VIDEO, "a.mp4");
+    let fh = world.open_to_write_now(ino, write_mode()).unwrap().fh;
+    assert_eq!(world.write_now(fh, 0, b"H"), Ok(1));
+    world.let_listings_age();
+    world.emulator.replace_content(&id, text("another"));
+    world.ls(VIDEO).unwrap();
+    assert_eq!(world.write_now(fh, 1, b"H"), Ok(1));
+    assert_eq!(world.getattr_by_now(ino, fh).unwrap().size_bytes, 6);
+    world.close_now(fh).unwrap();
+    assert_eq!(world.at_service("a.mp4").unwrap(), b"HHeirs");
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), b"HHeirs");
+    let older = format!("a ({}).mp4", &id[..8]);
+    assert_eq!(world.cat(VIDEO, &older).unwrap(), b"another");
 }
 
 #[test]

@@ -84,7 +84,12 @@ fn the_first_stat_after_a_listing_learns_the_whole_directory() {
     let (world, names) = with_images(20);
     world.ls(IMAGES).unwrap();
     world.lookup_now(IMAGES, &names[0]).unwrap();
-    until("every size is asked for", || world.asset_requests() == 20);
+    let is_known = |name: &String| {
+        let state = world.catalog().lock();
+        let ino = state.tree.lookup(IMAGES, name);
+        ino.is_some_and(|ino| state.tree.asset(ino).unwrap().attributes_known())
+    };
+    until("every size is learnt", || names.iter().all(is_known));
     for (n, name) in names.iter().enumerate() {
         let found = world.lookup_now(IMAGES, name).unwrap();
         assert_eq!(found.size_bytes, n as u64 + 1);
