@@ -3,6 +3,8 @@
 
 #[path = "../../tests/support/cases.rs"]
 mod cases;
+#[path = "../../tests/support/families.rs"]
+mod families;
 
 mod ahead;
 mod changing;

@@ -4,6 +4,8 @@
 
 #[path = "../support/cases.rs"]
 mod cases;
+#[path = "../support/families.rs"]
+mod families;
 #[path = "../support/mod.rs"]
 mod support;
 

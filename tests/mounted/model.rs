@@ -16,13 +16,12 @@ use reelfs::clock::ManualClock;
 use reelfs::emulator::{Content, Effect, EmulatorConfig, Fault, HostKind, RunwayAsset};
 
 use crate::cases::{self, Case, Dice, Story};
+use crate::families::{Families, NAMES, TEMPORARY, Version, is_older};
 use crate::support::{Studio, errno, names, noise, until};
 
 const STEPS: u64 = 250;
 /// A whole look at every file after so many steps.
 const CHECK_EVERY: usize = 30;
-const NAMES: [&str; 5] = ["a.mp4", "b.mp4", "c.mov", "d.webm", "e e.mp4"];
-const TEMPORARY: [&str; 3] = [".t", ".a.mp4.Ab12Cd", "u.part"];
 /// Around what the reader and the kernel move at once, and together more than the cache holds.
 const SIZES: [u64; 9] = [
     0, 1, 4_095, 4_097, 70_000, 524_289, 1_048_577, 2_000_000, 3_100_000,
@@ -44,30 +43,6 @@ for path in sys.stdin:
     sys.stdout.buffer.flush()
 ";
 
-type Bytes = Arc<Vec<u8>>;
-
-struct Version {
-    id: String,
-    bytes: Bytes,
-    /// Uploaded from here, so that the same bytes are not sent again.
-    ours: bool,
-}
-
-/// Everything that asks for one name.
-#[derive(Default)]
-struct Family {
-    /// Oldest first.
-    assets: Vec<Version>,
-    local: Option<Bytes>,
-}
-
-impl Family {
-    fn shown(&self) -> Option<&Bytes> {
-        let newest = self.assets.last().map(|version| &version.bytes);
-        self.local.as_ref().or(newest)
-    }
-}
-
 struct Writer {
     file: File,
     append: bool,
@@ -78,8 +53,7 @@ struct Writer {
 struct Reader {
     file: File,
     name: String,
-    id: String,
-    bytes: Bytes,
+    version: Version,
 }
 
 struct Mapper(Child);
@@ -123,13 +97,9 @@ struct Model<'a> {
     readers: Vec<Reader>,
     mapper: Mapper,
     studio: Studio,
-    families: BTreeMap<String, Family>,
+    families: Families,
     made: u64,
     story: &'a Story,
-}
-
-fn is_temporary(name: &str) -> bool {
-    TEMPORARY.contains(&name)
 }
 
 impl<'a> Model<'a> {
@@ -155,7 +125,7 @@ impl<'a> Model<'a> {
             readers: Vec::new(),
             mapper: Mapper::start(),
             studio,
-            families: BTreeMap::new(),
+            families: Families::default(),
             made: 0,
             story,
         }
@@ -163,14 +133,6 @@ impl<'a> Model<'a> {
 
     fn at(&self, name: &str) -> PathBuf {
         self.studio.at("runway/video").join(name)
-    }
-
-    fn family(&mut self, name: &str) -> &mut Family {
-        self.families.entry(name.to_string()).or_default()
-    }
-
-    fn shown(&self, name: &str) -> Option<Bytes> {
-        self.families.get(name)?.shown().cloned()
     }
 
     fn note(&self, step: String) {
@@ -228,7 +190,7 @@ impl<'a> Model<'a> {
         self.note(format!("copy {} bytes to {name}", bytes.len()));
         let source = self.studio.make("source", &bytes);
         fs::copy(source, self.at(name)).unwrap();
-        self.family(name).local = Some(Arc::new(bytes));
+        self.families.put(name, Arc::new(bytes));
         self.arrive(name);
     }
 
@@ -238,7 +200,7 @@ impl<'a> Model<'a> {
         }
         self.note(format!("create {name}"));
         let file = File::create(self.at(name)).unwrap();
-        self.family(name).local = Some(Arc::default());
+        self.families.put(name, Arc::default());
         let writer = Writer {
             file,
             append: false,
@@ -258,7 +220,7 @@ impl<'a> Model<'a> {
         how.read(true).write(true).append(append);
         self.note(format!("open {name} to write, append: {append}"));
         let opened = how.open(self.at(name));
-        let Some(bytes) = self.shown(name) else {
+        let Some(bytes) = self.families.shown(name) else {
             return assert_eq!(errno(opened), ENOENT, "{name}");
         };
         let writer = Writer {
@@ -313,7 +275,7 @@ impl<'a> Model<'a> {
         let length = writer.file.metadata().unwrap().len();
         assert_eq!(length, writer.bytes.len() as u64, "{name} while written");
         let bytes = Arc::new(writer.bytes.clone());
-        self.family(name).local = Some(bytes);
+        self.families.put(name, bytes);
     }
 
     fn close(&mut self, name: &str) {
@@ -335,15 +297,9 @@ impl<'a> Model<'a> {
 
     /// What was closed whole under a real name, and isn't empty, is an asset now.
     fn arrive(&mut self, name: &str) {
-        let bytes = self.family(name).local.clone().unwrap();
-        if is_temporary(name) || bytes.is_empty() {
+        let Some(bytes) = self.families.sends(name) else {
             return;
-        }
-        self.family(name).local = None;
-        let newest = self.family(name).assets.last();
-        if newest.is_some_and(|newest| newest.ours && newest.bytes == bytes) {
-            return;
-        }
+        };
         let newest = || self.studio.services.runway_assets().into_iter().next();
         until("the upload arrives", || {
             newest().is_some_and(|asset| {
@@ -351,8 +307,7 @@ impl<'a> Model<'a> {
             })
         });
         let id = newest().unwrap().id;
-        let ours = true;
-        self.family(name).assets.push(Version { id, bytes, ours });
+        self.families.add(name, id, bytes, true);
         // From here on a listing without it means that it was removed at the service.
         names(&self.studio.at("runway/video"));
     }
@@ -365,10 +320,10 @@ impl<'a> Model<'a> {
         }
         self.note(format!("rename {from} to {to}"));
         let renamed = fs::rename(self.at(from), self.at(&to));
-        let Some(family) = self.families.get_mut(from) else {
+        let Some(family) = self.families.get(from) else {
             return assert_eq!(errno(renamed), ENOENT, "{from}");
         };
-        let Some(bytes) = family.local.take() else {
+        let Some(bytes) = family.local.clone() else {
             let expected = if family.assets.is_empty() {
                 ENOENT
             } else {
@@ -377,7 +332,8 @@ impl<'a> Model<'a> {
             return assert_eq!(errno(renamed), expected, "{from}");
         };
         renamed.unwrap();
-        self.family(&to).local = Some(bytes);
+        self.families.of(from).local = None;
+        self.families.put(&to, bytes);
         self.arrive(&to);
     }
 
@@ -387,11 +343,9 @@ impl<'a> Model<'a> {
         }
         self.note(format!("unlink {name}"));
         let removed = fs::remove_file(self.at(name));
-        let family = self.family(name);
-        if family.local.take().is_some() || family.assets.pop().is_some() {
-            removed.unwrap();
-        } else {
-            assert_eq!(errno(removed), ENOENT, "{name}");
+        match self.families.of(name).remove_shown() {
+            true => removed.unwrap(),
+            false => assert_eq!(errno(removed), ENOENT, "{name}"),
         }
     }
 
@@ -407,14 +361,13 @@ impl<'a> Model<'a> {
         let Some(version) = family.and_then(|family| family.assets.last()) else {
             return;
         };
-        let (id, bytes) = (version.id.clone(), version.bytes.clone());
+        let version = version.clone();
         self.note(format!("open {name} to read"));
         let (file, name) = (File::open(self.at(name)).unwrap(), name.to_string());
         let reader = Reader {
             file,
             name,
-            id,
-            bytes,
+            version,
         };
         self.readers.push(reader);
     }
@@ -425,28 +378,23 @@ impl<'a> Model<'a> {
             return;
         }
         let which = self.dice.below(self.readers.len());
-        let length = self.readers[which].bytes.len();
+        let length = self.readers[which].version.bytes.len();
         let offset = self.dice.below(length + 10);
         let wanted = self.dice.among(&[1, 4_096, 100_000, 1_500_000]);
         let reader = &self.readers[which];
         self.note(format!("read {wanted} at {offset} of {}", reader.name));
-        let expected = &reader.bytes[offset.min(length)..(offset + wanted).min(length)];
+        let expected = &reader.version.bytes[offset.min(length)..(offset + wanted).min(length)];
         match read_all_at(&reader.file, wanted, offset) {
             Ok(read) => {
                 let name = &reader.name;
                 assert!(read == expected, "{name}: {} bytes at {offset}", read.len());
             }
             Err(error) => {
-                assert!(!self.is_at_the_service(reader), "{}: {error}", reader.name);
+                let is_there = self.families.has(&reader.name, &reader.version);
+                assert!(!is_there, "{}: {error}", reader.name);
                 self.readers.swap_remove(which);
             }
         }
-    }
-
-    /// Whether the asset is still there with the bytes that it was opened with.
-    fn is_at_the_service(&self, reader: &Reader) -> bool {
-        let mut assets = self.families[&reader.name].assets.iter();
-        assets.any(|v| v.id == reader.id && v.bytes == reader.bytes)
     }
 
     fn look(&mut self, name: &str) {
@@ -454,7 +402,7 @@ impl<'a> Model<'a> {
             return;
         }
         self.note(format!("look at {name}"));
-        match self.shown(name) {
+        match self.families.shown(name) {
             Some(bytes) => self.is(name, &bytes),
             None => assert_eq!(errno(fs::metadata(self.at(name))), ENOENT, "{name}"),
         }
@@ -476,7 +424,7 @@ impl<'a> Model<'a> {
     }
 
     fn map(&mut self, name: &str) {
-        let shown = self.shown(name);
+        let shown = self.families.shown(name);
         if let Some(bytes) = shown.filter(|_| !self.writers.contains_key(name)) {
             self.note(format!("map {name}"));
             let path = self.at(name);
@@ -491,40 +439,14 @@ impl<'a> Model<'a> {
 
     fn list(&self) {
         self.note("list".to_string());
-        let shown: Vec<String> = self.expected().into_keys().collect();
+        let shown: Vec<String> = self.families.expected().into_keys().collect();
         assert_eq!(names(&self.studio.at("runway/video")), shown);
-    }
-
-    /// Every file there is, by every name it has.
-    fn expected(&self) -> BTreeMap<String, Bytes> {
-        let mut expected = BTreeMap::new();
-        for (name, family) in &self.families {
-            let newest = family.assets.len().saturating_sub(1);
-            for (at, version) in family.assets.iter().enumerate() {
-                let plain = at == newest && family.local.is_none();
-                let shown = match (plain, name.rsplit_once('.')) {
-                    (false, Some((stem, extension))) => {
-                        format!("{stem} ({}).{extension}", &version.id[..8])
-                    }
-                    _ => name.clone(),
-                };
-                expected.insert(shown, version.bytes.clone());
-            }
-            let local = family.local.iter();
-            expected.extend(local.map(|bytes| (name.clone(), bytes.clone())));
-        }
-        expected
     }
 
     fn check(&self) {
         self.list();
-        for (name, bytes) in self.expected() {
-            let stem = |open: &String| {
-                open.rsplit_once('.')
-                    .map_or("", |(stem, _)| stem)
-                    .to_string()
-            };
-            let is_open = |open: &String| *open == name || name.starts_with(&(stem(open) + " ("));
+        for (name, bytes) in self.families.expected() {
+            let is_open = |open: &String| *open == name || is_older(&name, open);
             if !self.writers.keys().any(is_open) {
                 self.is(&name, &bytes);
             }
@@ -538,7 +460,7 @@ impl<'a> Model<'a> {
         if self.writers.contains_key(name) {
             return;
         }
-        let versions = self.family(name).assets.len();
+        let versions = self.families.of(name).assets.len();
         let which = self.dice.below(versions);
         let action = match versions {
             0 => 0,
@@ -554,20 +476,17 @@ impl<'a> Model<'a> {
                 let asset = RunwayAsset::named(name, content);
                 let id = self.studio.services.add_runway(asset);
                 self.note(format!("{name} ({}) appears", &id[..8]));
-                let ours = false;
-                self.family(name).assets.push(Version { id, bytes, ours });
+                self.families.add(name, id, bytes, false);
             }
             1 => {
-                let gone = self.family(name).assets.remove(which);
+                let gone = self.families.of(name).assets.remove(which);
                 self.note(format!("{name} ({}) vanishes", &gone.id[..8]));
                 assert!(self.studio.services.remove(&gone.id));
             }
-            _ if self.family(name).assets[which].ours => {}
             _ => {
-                let id = self.family(name).assets[which].id.clone();
+                let id = self.families.of(name).replace(which, bytes);
                 self.note(format!("{name} ({}) gets {size_bytes} bytes", &id[..8]));
                 assert!(self.studio.services.replace_content(&id, content));
-                self.family(name).assets[which].bytes = bytes;
             }
         }
     }

@@ -2,8 +2,10 @@
 //! is at every step what the model says. See `cases` for how to repeat a run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::cases::{self, Case, Dice, Story};
+use super::families::{Families, NAMES, TEMPORARY, Version, is_older};
 use super::world::*;
 use crate::fs::{FsError, OpenMode};
 use crate::tree::LISTING_LAG;
@@ -11,50 +13,12 @@ use crate::tree::LISTING_LAG;
 const STEPS: u64 = 2_000;
 /// A whole look at every file after so many steps.
 const CHECK_EVERY: usize = 40;
-const NAMES: [&str; 5] = ["a.mp4", "b.mp4", "c.mov", "d.webm", "e e.mp4"];
-const TEMPORARY: [&str; 3] = [".t", ".a.mp4.Ab12Cd", "u.part"];
 /// Assets of one name; more are removed at the service.
 const MOST_VERSIONS: usize = 4;
 /// Descriptors that read through what happens.
 const MOST_KEPT: usize = 4;
 /// A process that inherited the descriptor.
 const CHILD: u32 = 200;
-
-#[derive(Clone)]
-struct Version {
-    id: String,
-    bytes: Vec<u8>,
-    /// Uploaded from here, so that the same bytes are not sent again.
-    ours: bool,
-    /// How often the service put other bytes in its place.
-    replaced: u32,
-}
-
-impl Version {
-    fn new(id: String, bytes: Vec<u8>, ours: bool) -> Self {
-        Self {
-            id,
-            bytes,
-            ours,
-            replaced: 0,
-        }
-    }
-}
-
-/// Everything that asks for one name.
-#[derive(Default)]
-struct Family {
-    /// Oldest first.
-    assets: Vec<Version>,
-    local: Option<Vec<u8>>,
-}
-
-impl Family {
-    fn shown(&self) -> Option<&Vec<u8>> {
-        let newest = self.assets.last().map(|version| &version.bytes);
-        self.local.as_ref().or(newest)
-    }
-}
 
 struct Open {
     fh: u64,
@@ -67,27 +31,17 @@ struct Open {
 struct Kept {
     fh: u64,
     name: String,
-    id: String,
-    replaced: u32,
-    bytes: Vec<u8>,
+    version: Version,
 }
 
 struct Model<'a> {
     seed: u64,
     dice: Dice,
     world: Option<World>,
-    families: BTreeMap<String, Family>,
+    families: Families,
     open: BTreeMap<String, Open>,
     kept: Vec<Kept>,
     story: &'a Story,
-}
-
-fn stem(name: &str) -> &str {
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
-fn is_temporary(name: &str) -> bool {
-    TEMPORARY.contains(&name)
 }
 
 impl<'a> Model<'a> {
@@ -102,7 +56,7 @@ impl<'a> Model<'a> {
             seed,
             dice: Dice::of(seed, 0),
             world: Some(world),
-            families: BTreeMap::new(),
+            families: Families::default(),
             open: BTreeMap::new(),
             kept: Vec::new(),
             story,
@@ -111,14 +65,6 @@ impl<'a> Model<'a> {
 
     fn world(&self) -> &World {
         self.world.as_ref().expect("mounted")
-    }
-
-    fn family(&mut self, name: &str) -> &mut Family {
-        self.families.entry(name.to_string()).or_default()
-    }
-
-    fn shown(&self, name: &str) -> Option<Vec<u8>> {
-        self.families.get(name)?.shown().cloned()
     }
 
     fn note(&self, step: String) {
@@ -171,7 +117,7 @@ impl<'a> Model<'a> {
         let made = self.world().create_with(VIDEO, name, truncating());
         let fh = made.unwrap().1.fh;
         let bytes = self.bytes();
-        self.family(name).local = Some(Vec::new());
+        self.families.put(name, Vec::new());
         let open = Open {
             fh,
             append: false,
@@ -186,7 +132,7 @@ impl<'a> Model<'a> {
     }
 
     fn open_existing(&mut self, name: &str) {
-        let Some(bytes) = self.shown(name) else {
+        let Some(bytes) = self.families.shown(name).map(Arc::unwrap_or_clone) else {
             let found = self.world().lookup_now(VIDEO, name);
             return assert_eq!(found, Err(FsError::NotFound), "{name}");
         };
@@ -236,7 +182,7 @@ impl<'a> Model<'a> {
         open.bytes[at..end].copy_from_slice(bytes);
         open.changed = true;
         let (fh, shown) = (open.fh, open.bytes.clone());
-        self.family(name).local = Some(shown);
+        self.families.put(name, shown);
         let written = self.world().write_now(fh, offset as u64, bytes);
         assert_eq!(written, Ok(bytes.len() as u32));
     }
@@ -250,14 +196,14 @@ impl<'a> Model<'a> {
         open.changed = true;
         let (fh, shown) = (open.fh, open.bytes.clone());
         self.note(format!("truncate {name} to {size} by its handle"));
-        self.family(name).local = Some(shown);
+        self.families.put(name, shown);
         let ino = self.world().ino(VIDEO, name);
         let attr = self.world().truncate_now(ino, Some(fh), size as u64);
         assert_eq!(attr.unwrap().size_bytes, size as u64);
     }
 
     fn truncate_by_name(&mut self, name: &str) {
-        let Some(mut bytes) = self.shown(name) else {
+        let Some(mut bytes) = self.families.shown(name).map(Arc::unwrap_or_clone) else {
             return;
         };
         if self.open.contains_key(name) {
@@ -269,7 +215,7 @@ impl<'a> Model<'a> {
         let ino = self.world().ino(VIDEO, name);
         self.world().truncate_now(ino, None, size as u64).unwrap();
         self.world().drain();
-        self.family(name).local = Some(bytes);
+        self.families.put(name, bytes);
         self.arrive(name);
     }
 
@@ -294,23 +240,14 @@ impl<'a> Model<'a> {
 
     /// What was closed whole under a real name, and isn't empty, is an asset now.
     fn arrive(&mut self, name: &str) {
-        let bytes = self.family(name).local.clone().unwrap();
-        if is_temporary(name) || bytes.is_empty() {
+        let Some(bytes) = self.families.sends(name) else {
             return;
-        }
-        let known = self.family(name).assets.last();
-        let sent_before = known.is_some_and(|newest| newest.ours && newest.bytes == bytes);
-        self.family(name).local = None;
-        if sent_before {
-            return;
-        }
+        };
         let newest = self.world().emulator.runway_assets();
         let newest = newest.first().expect("an asset");
         assert_eq!(newest.name.as_deref(), Some(name), "the newest asset");
-        assert!(newest.content.read(0, u64::MAX) == bytes, "{name} arrived");
-        let id = newest.id.clone();
-        let ours = true;
-        self.family(name).assets.push(Version::new(id, bytes, ours));
+        assert!(newest.content.read(0, u64::MAX) == *bytes, "{name} arrived");
+        self.families.add(name, newest.id.clone(), bytes, true);
     }
 
     fn rename(&mut self, from: &str) {
@@ -324,7 +261,7 @@ impl<'a> Model<'a> {
             let _ = self.world().lookup_now(VIDEO, name);
         }
         let renamed = self.world().rename_now(from, &to);
-        let Some(family) = self.families.get_mut(from) else {
+        let Some(family) = self.families.get(from) else {
             return assert_eq!(renamed, Err(FsError::NotFound));
         };
         let Some(bytes) = family.local.clone() else {
@@ -335,8 +272,8 @@ impl<'a> Model<'a> {
             return assert_eq!(renamed, Err(expected));
         };
         assert_eq!(renamed, Ok(()));
-        family.local = None;
-        self.family(&to).local = Some(bytes);
+        self.families.of(from).local = None;
+        self.families.put(&to, bytes);
         let open = self.open.remove(from);
         let still_written = open.as_ref().is_some_and(|open| open.changed);
         self.open.extend(open.map(|open| (to.clone(), open)));
@@ -353,12 +290,9 @@ impl<'a> Model<'a> {
         // The kernel looks a name up before it removes it.
         let _ = self.world().lookup_now(VIDEO, name);
         let removed = self.world().unlink_now(VIDEO, name);
-        let family = self.family(name);
-        let was_there = family.local.take().is_some() || family.assets.pop().is_some();
-        let expected = if was_there {
-            Ok(())
-        } else {
-            Err(FsError::NotFound)
+        let expected = match self.families.of(name).remove_shown() {
+            true => Ok(()),
+            false => Err(FsError::NotFound),
         };
         assert_eq!(removed, expected);
     }
@@ -368,12 +302,12 @@ impl<'a> Model<'a> {
         if self.open.contains_key(name) {
             return;
         }
-        let versions = self.family(name).assets.len();
+        let versions = self.families.of(name).assets.len();
         let which = self.dice.below(versions);
         if versions > 0 && self.dice.below(3) == 0 {
             self.replace_at_service(name, which);
         } else if versions > 0 && (versions >= MOST_VERSIONS || self.dice.below(2) == 0) {
-            let gone = self.family(name).assets.remove(which);
+            let gone = self.families.of(name).assets.remove(which);
             self.note(format!("{name} ({}) vanishes", &gone.id[..8]));
             assert!(self.world().emulator.remove(&gone.id));
         } else {
@@ -381,8 +315,7 @@ impl<'a> Model<'a> {
             let content = crate::emulator::Content::stored(bytes.clone());
             let id = self.world().add(name, content);
             self.note(format!("{name} ({}) appears", &id[..8]));
-            let ours = false;
-            self.family(name).assets.push(Version::new(id, bytes, ours));
+            self.families.add(name, id, bytes, false);
         }
         // An upload that no listing has shown yet is believed in for a while.
         self.world().clock.advance(LISTING_LAG);
@@ -392,17 +325,13 @@ impl<'a> Model<'a> {
     fn replace_at_service(&mut self, name: &str, which: usize) {
         let bytes = self.bytes();
         let content = crate::emulator::Content::stored(bytes.clone());
-        let version = &mut self.family(name).assets[which];
-        version.bytes = bytes;
-        version.ours = false;
-        version.replaced += 1;
-        let id = version.id.clone();
+        let id = self.families.of(name).replace(which, bytes.into());
         self.note(format!("{name} ({}) is replaced", &id[..8]));
         assert!(self.world().emulator.replace_content(&id, content));
     }
 
     fn look(&mut self, name: &str) {
-        let expected = self.shown(name);
+        let expected = self.families.shown(name);
         let found = self.world().lookup_now(VIDEO, name);
         let Some(expected) = expected else {
             return assert_eq!(found, Err(FsError::NotFound), "{name}");
@@ -413,7 +342,7 @@ impl<'a> Model<'a> {
             Some(open) => self.world().read_all(open.fh),
             None => self.world().cat(VIDEO, name),
         };
-        assert!(bytes.unwrap() == expected, "the bytes of {name}");
+        assert!(bytes.unwrap() == *expected, "the bytes of {name}");
     }
 
     fn open_to_read(&mut self, name: &str) {
@@ -428,23 +357,12 @@ impl<'a> Model<'a> {
         let Some(version) = family.and_then(|family| family.assets.last()) else {
             return;
         };
-        let Version {
-            id,
-            bytes,
-            replaced,
-            ..
-        } = version.clone();
+        let version = version.clone();
         self.note(format!("open {name} to read"));
         let ino = self.world().ino(VIDEO, name);
         let fh = self.world().open_now(ino).unwrap().fh;
         let name = name.to_string();
-        let kept = Kept {
-            fh,
-            name,
-            id,
-            replaced,
-            bytes,
-        };
+        let kept = Kept { fh, name, version };
         self.kept.push(kept);
     }
 
@@ -454,16 +372,15 @@ impl<'a> Model<'a> {
             return;
         }
         let which = self.dice.below(self.kept.len());
-        let length = self.kept[which].bytes.len();
+        let length = self.kept[which].version.bytes.len();
         let (from, wanted) = (self.dice.below(length + 3), self.dice.among(&[1, 4_096]));
         let kept = &self.kept[which];
         self.note(format!("read {wanted} at {from} of {}", kept.name));
-        let expected = &kept.bytes[from.min(length)..(from + wanted).min(length)];
+        let expected = &kept.version.bytes[from.min(length)..(from + wanted).min(length)];
         match self.world().read_now(kept.fh, from as u64, wanted as u32) {
             Ok(bytes) => assert!(bytes == expected, "{} as it was", kept.name),
             Err(error) => {
-                let mut assets = self.families[&kept.name].assets.iter();
-                let is_there = assets.any(|v| v.id == kept.id && v.replaced == kept.replaced);
+                let is_there = self.families.has(&kept.name, &kept.version);
                 assert!(!is_there, "{}: {error}", kept.name);
                 let gone = self.kept.swap_remove(which);
                 self.world().release(gone.fh);
@@ -488,34 +405,17 @@ impl<'a> Model<'a> {
         self.world = self.world.take().map(World::remount);
     }
 
-    /// Every file there is, by every name it has.
     fn check(&mut self) {
-        let mut expected: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for (name, family) in &self.families {
-            let newest = family.assets.len().saturating_sub(1);
-            for (at, version) in family.assets.iter().enumerate() {
-                let plain = at == newest && family.local.is_none();
-                let shown = match (plain, name.rsplit_once('.')) {
-                    (false, Some((stem, extension))) => {
-                        format!("{stem} ({}).{extension}", &version.id[..8])
-                    }
-                    _ => name.clone(),
-                };
-                expected.insert(shown, version.bytes.clone());
-            }
-            let local = family.local.iter();
-            expected.extend(local.map(|bytes| (name.clone(), bytes.clone())));
-        }
+        let expected = self.families.expected();
         let names: Vec<String> = expected.keys().cloned().collect();
         assert_eq!(self.world().ls(VIDEO).unwrap(), names);
         for (name, bytes) in expected {
             let attr = self.world().lookup_now(VIDEO, &name).unwrap();
             // By the number of an asset that is written over, the new version's size shows.
-            let marked = |open: &String| name.starts_with(&format!("{} (", stem(open)));
-            if !self.open.keys().any(marked) {
+            if !self.open.keys().any(|open| is_older(&name, open)) {
                 assert_eq!(attr.size_bytes, bytes.len() as u64, "{name}");
             }
-            assert!(self.world().cat(VIDEO, &name).unwrap() == bytes, "{name}");
+            assert!(self.world().cat(VIDEO, &name).unwrap() == *bytes, "{name}");
         }
     }
 }
