@@ -157,7 +157,7 @@ pub struct Settings {
     /// How old a listing may be: 30s, 5m; 0s asks every time [env: REELFS_LISTING_TTL] [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub listing_ttl: Option<String>,
-    /// The longest wait for a service before an error [env: REELFS_DEADLINE] [default: 30s]
+    /// The longest wait for a service before an error; 60s at least for a copy in [env: REELFS_DEADLINE] [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<String>,
     /// How long unmounting waits for running uploads [env: REELFS_UNMOUNT_TIMEOUT] [default: 10m]

@@ -67,6 +67,23 @@ impl Default for Deadlines {
     }
 }
 
+/// How soon a connection counts as dead whose host acknowledges nothing of what was sent: as after a
+/// change of network, where nobody says so and each request over an old connection would wait for
+/// its stall limit. Only what *we* sent counts, so a slow answer is none of it.
+const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// After such a silence an idle connection is asked whether it still is one, and how often then. It is
+/// gone in seven seconds, before a reader's patience ends who would try one dead one after another.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
+
+/// For the APIs' requests; the asset hosts' connections are made in `connect`.
+fn noticing_dead_connections(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    let (idle, interval) = KEEPALIVE;
+    client
+        .tcp_keepalive(idle)
+        .tcp_keepalive_interval(interval)
+        .tcp_user_timeout(DEAD_AFTER)
+}
+
 /// What servers see of us in `User-Agent`.
 pub const USER_AGENT: &str = concat!("reelfs/", env!("CARGO_PKG_VERSION"));
 

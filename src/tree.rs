@@ -294,6 +294,7 @@ impl Tree {
                     ino: known.kept.ino,
                     ..node.kept
                 };
+                known.is_revised &= known.kept.updated_at != known.asset.updated_at;
                 known.wanted = wanted_name(&known.asset, &known.kept);
             }
             None => {

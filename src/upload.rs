@@ -59,7 +59,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::provider::{Asset, AssetId, Library, Provider, media_type};
-use crate::store::Store;
+use crate::store::{Digest, Store};
 use crate::workers::Workers;
 use queue::{Queue, Waiting};
 use staging::Directories;
@@ -115,6 +115,13 @@ pub trait UploadEvents: Send + Sync {
     /// mount says; `None` where the library hasn't been listed, and the service is then asked.
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
         let _ = (library, name);
+        None
+    }
+
+    /// SHA-256 of the bytes that the service has of an asset now, which are downloaded for it; `None`
+    /// where they can't be. Blocks until then.
+    fn digest_of(&self, asset: &Asset) -> Option<Digest> {
+        let _ = asset;
         None
     }
 }

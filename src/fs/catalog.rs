@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use early::Early;
 pub use early::Learner;
+use listing::Waiter;
 
 use super::Done;
 use super::error::FsError;
@@ -66,7 +67,7 @@ pub struct State {
     /// Learnt and not yet stored, by service; a service in `storing` has a worker at it.
     unstored: HashMap<Service, Vec<(AssetId, StoredObject)>>,
     storing: HashSet<Service>,
-    loading: HashMap<Library, Vec<Ready>>,
+    loading: HashMap<Library, Vec<Waiter>>,
     early: HashMap<AssetKey, Early>,
     finding: HashMap<AssetId, Vec<Ready>>,
     renewing: HashMap<AssetKey, Vec<UrlDone>>,

@@ -183,7 +183,7 @@ impl LibraryFs {
             // An uploaded one is an asset, which other numbers show too.
             return match self.asset_of(&file) {
                 Some(asset) => self.set_asset(asset, set),
-                None => set_staged(&file, set),
+                None => self.set_staged(&file, set),
             };
         }
         let state = self.catalog.lock();
@@ -191,7 +191,7 @@ impl LibraryFs {
             Node::Local(_) => {
                 drop(state);
                 let file = self.staged_file(ino).ok_or(FsError::NotFound)?;
-                set_staged(&file, set)
+                self.set_staged(&file, set)
             }
             Node::Asset(node) if !self.takes_files(node.asset.library) => Err(FsError::ReadOnly),
             Node::Asset(_) => {
@@ -201,7 +201,21 @@ impl LibraryFs {
         }
     }
 
-    fn set_asset(&self, ino: u64, set: SetAttr) -> Result<(), FsError> {
+    fn set_staged(&self, file: &StagedFile, set: SetAttr) -> Result<(), FsError> {
+        if let Some(mode) = set.mode {
+            file.set_mode(mode)?;
+        }
+        if let Some(mtime) = set.mtime {
+            file.set_times(None, Some(mtime))?;
+        }
+        // It may have become an asset meanwhile, with the times and mode of before.
+        match self.asset_of(file) {
+            Some(asset) => self.set_asset(asset, set),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn set_asset(&self, ino: u64, set: SetAttr) -> Result<(), FsError> {
         let mut state = self.catalog.lock();
         if state.tree.is_outdated(ino) {
             return Err(FsError::Stale);
@@ -327,14 +341,4 @@ impl LibraryFs {
             done(outcome);
         });
     }
-}
-
-fn set_staged(file: &StagedFile, set: SetAttr) -> Result<(), FsError> {
-    if let Some(mode) = set.mode {
-        file.set_mode(mode)?;
-    }
-    if let Some(mtime) = set.mtime {
-        file.set_times(None, Some(mtime))?;
-    }
-    Ok(())
 }

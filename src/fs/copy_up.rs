@@ -16,7 +16,7 @@ use crate::reader::AssetKey;
 use crate::upload::{StagedFile, UploadState};
 
 /// One piece of a copy: the largest read the kernel makes.
-const PIECE_BYTES: u32 = 1 << 20;
+pub(super) const PIECE_BYTES: u32 = 1 << 20;
 
 /// Where the bytes of the older version are.
 #[derive(Clone)]

@@ -3,10 +3,14 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{FsError, LibraryFs, kept_from, lock};
+use sha2::{Digest as _, Sha256};
+
+use super::copy_up::PIECE_BYTES;
+use super::{FsError, LibraryFs, SetAttr, kept_from, lock};
 use crate::health::Label;
 use crate::provider::{Asset, AssetId, Library, Service};
-use crate::store::AssetMeta;
+use crate::reader::AssetKey;
+use crate::store::{AssetMeta, Digest};
 use crate::tree::{Kept, Node};
 use crate::upload::{StagedFile, UploadError, UploadEvents, same_name};
 
@@ -79,6 +83,10 @@ impl UploadEvents for UploadRelay {
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {
         self.fs()?.ids_named(library, name)
     }
+
+    fn digest_of(&self, asset: &Asset) -> Option<Digest> {
+        self.fs()?.digest_of(asset)
+    }
 }
 
 impl LibraryFs {
@@ -92,19 +100,13 @@ impl LibraryFs {
 
     /// The staged file is this asset now.
     fn settle(&self, file: &Arc<StagedFile>, asset: &Asset) {
-        let meta = self
-            .catalog
-            .store()
-            .asset_meta(Service::Runway, &asset.id)
-            .unwrap_or_else(|error| {
-                log::warn!("{}: its name and times are not kept: {error}", file.name());
-                None
-            });
+        let meta = self.meta_of(file, asset);
         let kept = self.kept_for(file, asset, meta.as_ref());
         self.catalog.keep(asset.id.clone(), kept.clone());
         let now = self.catalog.now();
         let changes = {
             let mut state = self.catalog.lock();
+            let kept = kept.clone();
             state.tree.promote(file.ino(), asset.clone(), kept, now)
         };
         let promoted = matches!(
@@ -115,6 +117,27 @@ impl LibraryFs {
             lock(&self.staged).remove(&file.ino());
         }
         self.catalog.announce(asset.library, changes);
+        // Set since they were looked at, when there was no asset yet to show them.
+        let set = self.meta_of(file, asset).map(|meta| SetAttr {
+            mode: meta.mode.filter(|mode| Some(*mode) != kept.mode),
+            mtime: meta.mtime.filter(|mtime| Some(*mtime) != kept.mtime),
+            ..SetAttr::default()
+        });
+        let is_late = |set: &SetAttr| *set != SetAttr::default();
+        if let Some((set, ino)) = set.filter(is_late).zip(self.asset_of(file))
+            && let Err(error) = self.set_asset(ino, set)
+        {
+            log::warn!("{}: its times and mode are not kept: {error}", file.name());
+        }
+    }
+
+    fn meta_of(&self, file: &StagedFile, asset: &Asset) -> Option<AssetMeta> {
+        let meta = self
+            .catalog
+            .store()
+            .asset_meta(Service::Runway, &asset.id)
+            .inspect_err(|error| log::warn!("{}: its name and times: {error}", file.name()));
+        meta.ok().flatten()
     }
 
     fn kept_for(&self, file: &StagedFile, asset: &Asset, meta: Option<&AssetMeta>) -> Kept {
@@ -152,6 +175,27 @@ impl LibraryFs {
         let state = self.catalog.lock();
         let asset = state.tree.newest_asset_named(library, name)?;
         Some(asset.asset.clone())
+    }
+
+    fn digest_of(&self, asset: &Asset) -> Option<Digest> {
+        let key = AssetKey {
+            service: asset.library.service(),
+            id: asset.id.clone(),
+        };
+        let size_bytes = asset.size_bytes?;
+        let file = self.reader.remote_file(key, size_bytes, None);
+        let mut hasher = Sha256::new();
+        let mut offset = 0;
+        while offset < size_bytes {
+            let (send, read) = mpsc::sync_channel(1);
+            let done = Box::new(move |bytes| drop(send.send(bytes)));
+            self.reader.read(&file, offset, PIECE_BYTES, done);
+            let Ok(Ok(bytes)) = read.recv() else { break };
+            hasher.update(&bytes);
+            offset += bytes.len() as u64;
+        }
+        self.reader.close(&file);
+        (offset == size_bytes).then(|| hasher.finalize().into())
     }
 
     fn ids_named(&self, library: Library, name: &str) -> Option<Vec<AssetId>> {

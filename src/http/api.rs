@@ -102,7 +102,8 @@ impl ApiClient {
         };
         let broken = |e: reqwest::Error| ClientError(root_cause(&e));
         let with_clock = Arc::clone(&clock);
-        let (calls, opener) = opener(with_clock, || client(IDLE_CONNECTIONS)).map_err(broken)?;
+        let calls = || super::noticing_dead_connections(client(IDLE_CONNECTIONS));
+        let (calls, opener) = opener(with_clock, calls).map_err(broken)?;
         let shared = Shared {
             deadlines,
             token,

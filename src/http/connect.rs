@@ -40,8 +40,8 @@ use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
-use super::install_tls;
 use super::origin::PublicResolver;
+use super::{DEAD_AFTER, KEEPALIVE, install_tls};
 
 /// Connections kept for the next request: as many as probes use at once. Fewer would be closed and
 /// opened again all the time while a directory of unknown sizes is listed.
@@ -194,6 +194,10 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
+        let (idle, interval) = KEEPALIVE;
+        tcp.set_keepalive(Some(idle));
+        tcp.set_keepalive_interval(Some(interval));
+        tcp.set_tcp_user_timeout(Some(DEAD_AFTER));
         Ok(Self {
             shared: Arc::new(Shared {
                 tcp,

@@ -316,3 +316,98 @@ fn a_file_that_comes_and_becomes_an_asset_leaves_the_names_as_from_scratch() {
     let standing = garden.tree.entries(VIDEO).len();
     assert_eq!(standing, listed.len() + names.len());
 }
+
+/// As [`clip`], with other bytes.
+fn replaced(id: &str, size_bytes: u64, updated_s: u64) -> Asset {
+    Asset {
+        size_bytes: Some(size_bytes),
+        updated_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(updated_s)),
+        ..clip(id, "a.mp4", 1)
+    }
+}
+
+#[test]
+fn replaced_bytes_take_the_number_that_nobody_has_open() {
+    let mut garden = Garden::new();
+    garden.list(0, &[replaced("x", 10, 1)]);
+    let ino = garden.ino("a.mp4");
+    garden.tree.remember(ino);
+    garden.tree.opened(ino);
+    garden.tree.closed(ino);
+    let changes = garden.list(1, &[replaced("x", 4, 2)]);
+    assert_eq!(garden.ino("a.mp4"), ino);
+    assert_eq!(changes.revised, [ino]);
+    assert!(changes.names.is_empty());
+}
+
+#[test]
+fn an_open_number_stays_with_the_bytes_that_it_had() {
+    for next in [replaced("x", 4, 1), replaced("x", 10, 2)] {
+        let mut garden = Garden::new();
+        garden.list(0, &[replaced("x", 10, 1), clip("y", "b.mp4", 1)]);
+        let older = garden.ino("a.mp4");
+        garden.tree.remember(older);
+        garden.tree.opened(older);
+        let changes = garden.list(1, &[next.clone(), clip("y", "b.mp4", 1)]);
+        let newer = garden.ino("a.mp4");
+        assert_ne!(newer, older);
+        assert_eq!(changes.names, ["a.mp4"]);
+        assert!(changes.revised.is_empty(), "its pages are right");
+        assert!(garden.tree.is_outdated(older) && !garden.tree.is_outdated(newer));
+        assert_eq!(garden.tree.name_of(older), Some("a.mp4"));
+        let size_of = |ino| garden.tree.asset(ino).unwrap().size_bytes();
+        assert_eq!(
+            (size_of(older), size_of(newer)),
+            (Some(10), next.size_bytes)
+        );
+        garden.list(2, &[next, clip("y", "b.mp4", 1)]);
+        assert_eq!(garden.ino("a.mp4"), newer, "once is enough");
+    }
+}
+
+#[test]
+fn an_older_number_goes_and_the_newer_one_stays() {
+    let mut garden = Garden::new();
+    garden.list(0, &[replaced("x", 10, 1)]);
+    let older = garden.ino("a.mp4");
+    garden.tree.remember(older);
+    garden.tree.opened(older);
+    garden.list(1, &[replaced("x", 4, 2)]);
+    garden.tree.forget(older, 1);
+    assert!(garden.tree.node(older).is_some(), "it is open");
+    garden.tree.closed(older);
+    assert!(garden.tree.node(older).is_none());
+    let newer = garden.ino("a.mp4");
+    let key = garden.tree.asset(newer).unwrap().key();
+    assert_eq!(garden.tree.ino_of(&key), Some(newer));
+}
+
+#[test]
+fn a_size_that_is_told_for_the_first_time_leaves_an_open_number() {
+    let mut garden = Garden::new();
+    let untold = Asset {
+        size_bytes: None,
+        ..replaced("x", 10, 1)
+    };
+    garden.list(0, &[untold]);
+    let ino = garden.ino("a.mp4");
+    garden.tree.remember(ino);
+    garden.tree.opened(ino);
+    garden.list(1, &[replaced("x", 10, 1)]);
+    assert_eq!(garden.ino("a.mp4"), ino);
+}
+
+#[test]
+fn an_asset_that_comes_back_while_its_older_bytes_are_open_has_a_number_of_its_own() {
+    let mut garden = Garden::new();
+    garden.list(0, &[replaced("x", 10, 1)]);
+    let older = garden.ino("a.mp4");
+    garden.tree.remember(older);
+    garden.tree.opened(older);
+    garden.list(1, &[replaced("x", 4, 2)]);
+    garden.list(2, &[]);
+    assert!(garden.names().is_empty());
+    assert!(garden.tree.is_outdated(older));
+    garden.list(3, &[replaced("x", 4, 2)]);
+    assert_ne!(garden.ino("a.mp4"), older);
+}

@@ -188,19 +188,23 @@ impl Shared {
     }
 
     /// The asset that stands under this name now, if it has these very bytes. One that the service
-    /// changed since it was uploaded may have others: then a second copy is better than none.
+    /// changed since it was uploaded may have others, or only be a favorite now: it is looked at. Where
+    /// it can't be, a second copy is better than none.
     fn identical(&self, job: &Sending, sha256: &Digest) -> Result<Option<Asset>, UploadError> {
         let Some(asset) = self.events.newest_named(job.library, &job.name) else {
             return Ok(None);
         };
         let meta = self.store.asset_meta(job.library.service(), &asset.id)?;
-        let same = meta.is_some_and(|meta| {
-            meta.sha256.as_ref() == Some(sha256)
-                && meta.size_bytes == Some(job.size_bytes)
-                && meta.updated_at == asset.updated_at
-        });
+        let was_same = |meta: &AssetMeta| {
+            meta.sha256.as_ref() == Some(sha256) && meta.size_bytes == Some(job.size_bytes)
+        };
         let contradicted = asset.size_bytes.is_some_and(|size| size != job.size_bytes);
-        Ok((same && !contradicted).then_some(asset))
+        let Some(meta) = meta.filter(was_same).filter(|_| !contradicted) else {
+            return Ok(None);
+        };
+        let same = meta.updated_at == asset.updated_at
+            || self.events.digest_of(&asset).as_ref() == Some(sha256);
+        Ok(same.then_some(asset))
     }
 
     /// The record of an attempt that begins now. Bytes that were sent before keep the time and the

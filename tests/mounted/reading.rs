@@ -498,6 +498,41 @@ fn an_unmount_ends_readers_that_wait() {
     assert!(!reader.output().status.success());
 }
 
+/// The services at 10.97.0.1 of a network of its own, in which this machine changes its address, as
+/// between two Wi-Fis: what comes on the connections of before leads nowhere, and nobody says so.
+#[test]
+fn a_change_of_network_is_not_seen_by_the_reader() {
+    let studio = Studio::unmounted(EmulatorConfig::default());
+    let script = "
+        set -e
+        here=10.97.0.2 next=10.97.0.3
+        ip link set lo up
+        ip address add 10.97.0.1/32 dev lo
+        ip address add $here/32 dev lo
+        ip route replace local 10.97.0.1 dev lo src $here table local
+        $REELFS emulate --listen 10.97.0.1:7000 --assets 10 --asset-size 6M >&2 &
+        services=$!
+        trap 'kill $services' EXIT
+        export USEAPI_TOKEN=user:1234-emulated REELFS_USEAPI_URL=http://10.97.0.1:7000
+        until $REELFS mount --listing-ttl 0s $MNT >&2; do sleep 0.1; done
+        cat $MNT/runway/video/clip-00000[1-4].mp4 | wc -c
+        ip address add $next/32 dev lo
+        ip route replace local 10.97.0.1 dev lo src $next table local
+        ip address delete $here/32 dev lo
+        ls $MNT/runway/video | wc -l
+        cat $MNT/runway/video/clip-00000[5-7].mp4 | wc -c
+        $REELFS unmount $MNT";
+    fs::write(studio.here("script"), script).unwrap();
+    let user = match rustix::process::geteuid().is_root() {
+        true => "",
+        false => "--map-root-user",
+    };
+    let printed = studio.sh(&format!(
+        "exec unshare --net --mount --propagation private {user} sh script"
+    ));
+    assert_eq!(printed, "24000000\n10\n18000000");
+}
+
 // ---- settings ----
 
 #[test]

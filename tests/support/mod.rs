@@ -40,6 +40,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ps", "procps"),
     ("findmnt", "mount"),
     ("unshare", "util-linux"),
+    ("ip", "iproute2"),
     ("setpriv", "util-linux"),
     ("systemd-analyze", "systemd"),
     ("fusermount3", "fuse3"),

@@ -17,6 +17,12 @@ pub const MAX_STALE: Duration = Duration::from_secs(3_600);
 /// so that each `ls` does not wait out a deadline.
 pub(in crate::fs) const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// Who waits for a listing.
+pub(super) struct Waiter {
+    since: Instant,
+    ready: Ready,
+}
+
 impl Catalog {
     /// How much longer the directory's listing may be believed.
     pub fn fresh_for(&self, state: &State, library: Library) -> Duration {
@@ -39,7 +45,9 @@ impl Catalog {
         }
         let mut state = self.lock();
         let (begins, answered) = if self.fresh_for(&state, library).is_zero() {
-            (state.begin_loading(library, Some(ready)), None)
+            let since = self.now();
+            let waiter = Waiter { since, ready };
+            (state.begin_loading(library, Some(waiter)), None)
         } else {
             let due = self.is_nearly_due(&state, library);
             (due && state.begin_loading(library, None), Some(ready))
@@ -95,12 +103,20 @@ impl Catalog {
             // A refresh that failed made it no newer.
             state.distrusted.insert(library);
         }
-        // Distrusted while the service answered: this may be older than what is asked for.
-        let again = is_new && state.distrusted.contains(&library);
-        let waiting = match again {
-            true => Vec::new(),
-            false => state.loading.remove(&library).unwrap_or_default(),
-        };
+        let mut waiting = state.loading.remove(&library).unwrap_or_default();
+        let mut again = false;
+        if is_new {
+            // Distrusted while the service answered, this may be older than what is asked for; and
+            // so it is for who came when it was under way for longer than it is believed.
+            let is_distrusted = state.distrusted.contains(&library);
+            let until = asked_at + self.listing_ttl;
+            let late = waiting.extract_if(.., |waiter| is_distrusted || waiter.since > until);
+            let late: Vec<Waiter> = late.collect();
+            again = is_distrusted || !late.is_empty();
+            if again {
+                state.loading.insert(library, late);
+            }
+        }
         let begins = state.end_early(library, &mut changes);
         drop(state);
         self.begin_storing(begins);
@@ -108,8 +124,8 @@ impl Catalog {
         if again {
             self.on_worker(library.service(), move |catalog| catalog.load(library));
         }
-        for ready in waiting {
-            ready(answer.clone());
+        for waiter in waiting {
+            (waiter.ready)(answer.clone());
         }
     }
 
@@ -151,10 +167,10 @@ impl State {
         self.not_before.remove(&library);
     }
 
-    /// Notes that `ready` waits for a listing; whether nobody has begun with it yet.
-    fn begin_loading(&mut self, library: Library, ready: Option<Ready>) -> bool {
+    /// Notes that `waiter` waits for a listing; whether nobody has begun with it yet.
+    fn begin_loading(&mut self, library: Library, waiter: Option<Waiter>) -> bool {
         let begins = !self.loading.contains_key(&library);
-        self.loading.entry(library).or_default().extend(ready);
+        self.loading.entry(library).or_default().extend(waiter);
         begins
     }
 

@@ -492,3 +492,27 @@ fn truncation_by_name_makes_a_version_and_uploads_it() {
     world.drain();
     assert_eq!(world.uploads_sent(), 1, "an empty file is kept aside");
 }
+
+#[test]
+fn a_mode_that_is_set_while_the_upload_ends_is_shown() {
+    let world = write_back();
+    for round in 0..40 {
+        let name = format!("{round}.mp4");
+        let fh = world.create_now(VIDEO, &name);
+        let ino = world.ino(VIDEO, &name);
+        world.write_now(fh, 0, b"first").unwrap();
+        world.close_now(fh).unwrap();
+        // Until after the last moment at which the file is none of an asset's.
+        let mut mode = 0o600;
+        while world.uploads_sent() == round || !world.uploads.staged().is_empty() {
+            mode ^= 0o077;
+            let set = SetAttr {
+                mode: Some(mode),
+                ..SetAttr::default()
+            };
+            world.setattr_now(ino, None, set).unwrap();
+        }
+        world.drain();
+        assert_eq!(u32::from(mode_of(&world, &name)), mode, "{name}");
+    }
+}

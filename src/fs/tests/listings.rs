@@ -31,6 +31,26 @@ fn concurrent_listings_share_one_request() {
 }
 
 #[test]
+fn who_comes_when_a_listing_was_under_way_for_too_long_gets_a_newer_one() {
+    let world = World::new();
+    world.add("a.mp4", text("a"));
+    world.emulator.add_fault(a_slow_answer().times(1));
+    let (first, listed) = world.start_ls(VIDEO);
+    until("it is asked for", || world.listings_asked(VIDEO) == 1);
+    world.clock.advance(LISTING_TTL);
+    let (second, in_time) = world.start_ls(VIDEO);
+    world.advance_s(1);
+    let (third, late) = world.start_ls(VIDEO);
+    for listed in [listed, in_time, late] {
+        assert_eq!(listed.wait().unwrap().len(), 3);
+    }
+    assert_eq!(world.listings_asked(VIDEO), 2, "once more for the last");
+    for fh in [first, second, third] {
+        world.releasedir(fh);
+    }
+}
+
+#[test]
 fn lookups_that_wait_are_each_answered_by_the_one_listing() {
     let world = World::new();
     world.add("a.mp4", text("a"));

@@ -218,6 +218,25 @@ fn an_upload_that_was_replaced_while_unmounted_is_read_from_the_service() {
 }
 
 #[test]
+fn an_upload_that_the_service_changed_but_for_its_bytes_is_not_sent_again() {
+    let world = World::new();
+    let bytes = vec![7; 3 << 20];
+    world.copy_in(VIDEO, "a.mp4", &bytes).unwrap();
+    world.advance_s(1);
+    let id = world.emulator.runway_assets()[0].id.clone();
+    let same = Content::stored(bytes.clone());
+    world.emulator.replace_content(&id, same);
+    let world = world.remount();
+    let (sent, asked) = (world.uploads_sent(), world.asset_requests());
+    world.copy_in(VIDEO, "a.mp4", &bytes).unwrap();
+    assert_eq!(world.uploads_sent(), sent);
+    assert!(world.asset_requests() > asked, "it was looked at");
+    let asked = world.asset_requests();
+    assert_eq!(world.cat(VIDEO, "a.mp4").unwrap(), bytes);
+    assert_eq!(world.asset_requests(), asked, "from this machine again");
+}
+
+#[test]
 fn the_number_of_replaced_bytes_goes_when_its_last_descriptor_does() {
     let world = World::new();
     let id = world.add("a.mp4", text("first"));
