@@ -24,6 +24,11 @@ impl LibraryFs {
             drop(state);
             return ready(Err(FsError::NotFound));
         };
+        if node.attributes_known() {
+            // Learnt for another since the caller looked.
+            drop(state);
+            return ready(Ok(()));
+        }
         let (key, library) = (node.key(), node.asset.library);
         drop(state);
         let (catalog, this) = (Arc::clone(&self.catalog), Arc::downgrade(self));
@@ -76,8 +81,18 @@ impl LibraryFs {
         read_at.is_some_and(|at| self.catalog.now() < at + READDIR_RECENT)
     }
 
+    /// Whether another asked meanwhile, and was answered.
+    fn is_known(&self, key: &AssetKey) -> bool {
+        let state = self.catalog.lock();
+        let node = state.tree.ino_of(key).and_then(|ino| state.tree.asset(ino));
+        node.is_some_and(|node| node.attributes_known())
+    }
+
     fn probe_all(self: &Arc<Self>, keys: Vec<AssetKey>) {
         for key in keys {
+            if self.is_known(&key) {
+                continue;
+            }
             let (catalog, this) = (Arc::clone(&self.catalog), Arc::downgrade(self));
             let asked = key.clone();
             self.reader.probe(

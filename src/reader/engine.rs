@@ -349,6 +349,12 @@ impl Engine {
         }
     }
 
+    /// What the windows of a file may take.
+    #[cfg(test)]
+    pub fn window_bytes(&self, file: &RemoteFile) -> u64 {
+        self.budget.lock().held(file.revision)
+    }
+
     /// See [`super::AssetReader::close`].
     pub fn close(&self, file: &RemoteFile) {
         let mut state = file.lock();

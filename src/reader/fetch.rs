@@ -360,7 +360,7 @@ async fn body(
         }
         match flow {
             Flow::Continue | Flow::Pause => {}
-            Flow::Gone | Flow::Unwanted => return Ok(()),
+            Flow::Gone => return Ok(()),
             Flow::Done => return end_of_body(engine, file, answer).await,
             Flow::Excess => return Err(excess(file, answer)),
             Flow::Restart => {

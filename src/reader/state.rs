@@ -44,8 +44,6 @@ pub(super) enum Flow {
     Gone,
     /// Further than anybody wants; wait for [`Stream::wake`].
     Pause,
-    /// Nobody wants more, and nobody would wake it: the file was closed meanwhile.
-    Unwanted,
     /// Somebody waits for bytes that a whole-body stream has passed: begin again.
     Restart,
 }
@@ -139,6 +137,7 @@ impl FileState {
             chunk = &chunk[taken..];
         }
         self.streams[index].note_progress(received_bytes, now);
+        self.prune_if_closed(shelf);
         self.flow(id)
     }
 
@@ -277,7 +276,6 @@ impl FileState {
             true => Flow::Done,
             // As in `prune`: a short rest that paused would be woken by nobody once all have closed.
             false if stream.remaining().len() <= READ_OUT_BYTES => Flow::Continue,
-            false if self.windows.is_empty() && self.promised.is_empty() => Flow::Unwanted,
             false if stream.pos() >= self.furthest_wanted() => Flow::Pause,
             false => Flow::Continue,
         }
@@ -345,6 +343,13 @@ impl FileState {
         }
     }
 
+    /// Where nobody has the file open, the last read that still waited took its stream along.
+    fn prune_if_closed(&mut self, shelf: Shelf<'_>) {
+        if self.windows.is_empty() && self.promised.is_empty() {
+            self.prune(shelf);
+        }
+    }
+
     /// Whether one more stream ahead of the readers would be one too many.
     pub fn busy(&self) -> bool {
         self.streams.len() >= MAX_STREAMS
@@ -360,6 +365,7 @@ impl FileState {
         while let Some(index) = self.waiters.iter().position(Waiter::complete) {
             answer(self.waiters.swap_remove(index), shelf, out);
         }
+        self.prune_if_closed(shelf);
     }
 
     /// Fails the waiters that `doomed` picks.
@@ -375,6 +381,7 @@ impl FileState {
             settle(waiter.range, shelf, out);
             out.push(waiter.reply, Err(error.clone()));
         }
+        self.prune_if_closed(shelf);
     }
 }
 

@@ -207,6 +207,53 @@ mod tests {
 
     use super::*;
 
+    const MEMORY_BYTES: u64 = 32 * SLOT_BYTES;
+
+    /// A stream over ten whole slots that has opened its first block.
+    fn begun(shelf: Shelf<'_>) -> Stream {
+        let mut stream = Stream::new(1, ByteRange::new(0, 10 * SLOT_BYTES), Instant::now());
+        stream.open_block(shelf);
+        stream
+    }
+
+    fn with_shelf(test: impl FnOnce(Shelf<'_>)) {
+        test(Shelf {
+            cache: &Lock::new(BlockCache::new(MEMORY_BYTES)),
+            pool: &Pool::new(0),
+            revision: 1,
+        });
+    }
+
+    #[test]
+    fn a_block_on_each_connection_leaves_memory_for_reads_and_for_what_is_received() {
+        with_shelf(|shelf| {
+            let connections = MEMORY_BYTES / 8 / RECEIVE_BYTES as u64;
+            assert!(connections * SLOT_BYTES >= MEMORY_BYTES, "or they all fit");
+            (0..connections).for_each(|_| drop(begun(shelf)));
+            let (reads, received) = (MEMORY_BYTES / 4, MEMORY_BYTES / 8);
+            let blocks = shelf.cache.lock().reserved_bytes();
+            assert!(blocks + reads + received <= MEMORY_BYTES, "{blocks}");
+        });
+    }
+
+    #[test]
+    fn blocks_are_small_only_while_half_of_the_memory_is_promised() {
+        with_shelf(|shelf| {
+            let mut stream = begun(shelf);
+            assert_eq!(stream.block_range(), ByteRange::at(0, SLOT_BYTES));
+            stream.shelve(shelf, SLOT_BYTES);
+            shelf.reserve(MEMORY_BYTES / 2);
+            stream.open_block(shelf);
+            let small = ByteRange::at(SLOT_BYTES, TIGHT_BLOCK_BYTES);
+            assert_eq!(stream.block_range(), small);
+            stream.shelve(shelf, small.end);
+            shelf.release(MEMORY_BYTES / 2);
+            stream.open_block(shelf);
+            let rest_of_slot = ByteRange::new(small.end, 2 * SLOT_BYTES);
+            assert_eq!(stream.block_range(), rest_of_slot);
+        });
+    }
+
     #[test]
     fn a_host_that_brings_less_than_1_kib_a_second_makes_no_progress() {
         let began = Instant::now();

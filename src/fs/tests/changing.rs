@@ -504,7 +504,9 @@ fn a_mode_that_is_set_while_the_upload_ends_is_shown() {
         world.close_now(fh).unwrap();
         // Until after the last moment at which the file is none of an asset's.
         let mut mode = 0o600;
-        while world.uploads_sent() == round || !world.uploads.staged().is_empty() {
+        let mut is_last = false;
+        while !is_last {
+            is_last = world.uploads_sent() > round && world.uploads.staged().is_empty();
             mode ^= 0o077;
             let set = SetAttr {
                 mode: Some(mode),

@@ -98,6 +98,15 @@ fn the_first_stat_after_a_listing_learns_the_whole_directory() {
 }
 
 #[test]
+fn what_another_learnt_since_somebody_looked_is_not_asked_again() {
+    let (world, names) = with_images(2);
+    let ino = world.ino(IMAGES, &names[0]);
+    assert_eq!(world.asset_requests(), 1);
+    world.learn(ino).unwrap();
+    assert_eq!(world.asset_requests(), 1);
+}
+
+#[test]
 fn learnt_sizes_survive_a_remount() {
     let (world, names) = with_images(5);
     let before: Vec<_> = names

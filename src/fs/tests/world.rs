@@ -325,6 +325,11 @@ impl World {
         })
     }
 
+    /// Learns what the API doesn't say of a file, as whoever found it unknown does.
+    pub fn learn(&self, ino: u64) -> Result<(), FsError> {
+        now(|ready| self.fs.learn(ino, ready))
+    }
+
     pub fn lookup_now(&self, library: Library, name: &str) -> Result<Attr, FsError> {
         self.start_lookup(library, name).wait()
     }

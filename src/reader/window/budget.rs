@@ -40,6 +40,12 @@ impl Budget {
         granted
     }
 
+    /// What `holder` has.
+    #[cfg(test)]
+    pub fn held(&self, holder: u64) -> u64 {
+        self.holders.get(&holder).map_or(0, |(bytes, _)| *bytes)
+    }
+
     /// Gives back all that `holder` has.
     pub fn release(&mut self, holder: u64) {
         self.holders.remove(&holder);
