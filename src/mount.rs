@@ -13,6 +13,7 @@ mod daemon;
 mod detach;
 mod error;
 pub mod inquire;
+mod limits;
 mod mountinfo;
 mod preflight;
 mod readahead;
@@ -114,6 +115,7 @@ fn serve_here<S: Stack>(
     };
     let events = Events::watched_by(manager);
     signals::forward(events.stopper(), hangup)?;
+    limits::allow_open_files();
     let point = preflight::check(mountpoint, config)?;
     private_dir(&config.state_dir_for_mount())?;
     let _claim = Claim::take(&config.state_dir, point.path())?;

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::error::MountError;
@@ -17,10 +17,11 @@ pub enum Hangup {
     Ignored,
 }
 
-/// From now on SIGTERM and SIGINT (and SIGHUP, as `hangup` says) call `stopper`.
+/// From now on SIGTERM and SIGINT (and SIGHUP, as `hangup` says) call `stopper`. SIGXFSZ ends nothing any
+/// more: a file that grows beyond `ulimit -f` is an error of who writes it.
 pub fn forward(stopper: Stopper, hangup: Hangup) -> Result<(), MountError> {
     let failed = |error: std::io::Error| MountError::Signals(error.to_string());
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ]).map_err(failed)?;
     thread::Builder::new()
         .name("reelfs-signals".to_string())
         .spawn(move || {
@@ -28,6 +29,7 @@ pub fn forward(stopper: Stopper, hangup: Hangup) -> Result<(), MountError> {
                 match signal {
                     SIGTERM => stopper.stop("SIGTERM"),
                     SIGINT => stopper.stop("SIGINT"),
+                    SIGXFSZ => log::debug!("a file has reached the limit of its size"),
                     _ if hangup == Hangup::Stops => stopper.stop("SIGHUP"),
                     _ => log::debug!("SIGHUP ignored"),
                 }

@@ -54,6 +54,37 @@ fn a_background_mount_returns_once_it_answers_and_unmount_ends_it() {
 }
 
 #[test]
+fn more_files_may_be_open_than_the_shell_allows_at_first() {
+    let studio = unmounted();
+    studio.configure();
+    studio.sh("ulimit -Sn 64; $REELFS mount $MNT");
+    studio.make(
+        "open.py",
+        b"import sys\n\
+          files = [open(f'{sys.argv[1]}/{n}.png', 'wb') for n in range(100)]\n\
+          for n, file in enumerate(files):\n    file.write(b'%d' % n); file.close()\n",
+    );
+    studio.sh("python3 open.py $MNT/runway/image");
+    assert_eq!(studio.services.runway_assets().len(), 100);
+    unmount(&studio);
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_of_the_copy_and_not_the_end_of_the_mount() {
+    let studio = unmounted();
+    studio.configure();
+    studio.make("long.png", &[7; 3_000_000]);
+    studio.make("short.png", &[7; 1_000]);
+    studio.sh("ulimit -f 2000; $REELFS mount $MNT");
+    let said = studio.sh_fails("cp long.png $MNT/runway/image/");
+    assert!(said.contains("No space left"), "{said}");
+    studio.sh("cp short.png $MNT/runway/image/");
+    let arrived = studio.services.runway_assets();
+    assert_eq!(arrived.len(), 1);
+    unmount(&studio);
+}
+
+#[test]
 fn unmount_from_inside_does_not_stand_in_its_own_way() {
     let studio = Studio::new();
     studio.sh("cd $MNT/runway; exec $REELFS unmount ..");
