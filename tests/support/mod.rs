@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -405,11 +405,20 @@ fn ends_within(child: &mut Child, limit: Duration) -> bool {
     false
 }
 
-/// A script that runs, in a process group of its own.
+/// A script that runs, in a process group of its own, until it is dropped.
 pub struct Running {
     pid: Pid,
     script: String,
     ended: Receiver<Output>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // What still runs would run on after the test.
+        if matches!(self.ended.try_recv(), Err(TryRecvError::Empty)) {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+    }
 }
 
 impl Running {
