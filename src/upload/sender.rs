@@ -198,12 +198,15 @@ impl Shared {
         let was_same = |meta: &AssetMeta| {
             meta.sha256.as_ref() == Some(sha256) && meta.size_bytes == Some(job.size_bytes)
         };
-        let contradicted = asset.size_bytes.is_some_and(|size| size != job.size_bytes);
-        let Some(meta) = meta.filter(was_same).filter(|_| !contradicted) else {
+        let Some(meta) = meta.filter(was_same) else {
             return Ok(None);
         };
-        let same = meta.updated_at == asset.updated_at
-            || self.events.digest_of(&asset).as_ref() == Some(sha256);
+        let untouched = meta.updated_at == asset.updated_at;
+        // A service that encodes what it is given anew has another size for it from the first.
+        let known_untouched = untouched && asset.updated_at.is_some();
+        let has_size = asset.size_bytes.is_none_or(|size| size == job.size_bytes);
+        let same = known_untouched
+            || has_size && (untouched || self.events.digest_of(&asset).as_ref() == Some(sha256));
         Ok(same.then_some(asset))
     }
 

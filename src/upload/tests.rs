@@ -37,7 +37,9 @@ pub(super) enum Fault {
     LostHalfway,
     /// Makes the asset; the connection breaks.
     LostAfter,
-    /// As the last two, and this process is killed.
+    /// Taken, and made into something shorter.
+    EncodedAnew,
+    /// As the first two that lose the answer, and this process is killed.
     DieHalfway,
     DieAfter,
 }
@@ -117,8 +119,10 @@ impl FakeService {
                 let facts: serde_json::Value =
                     serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
                 let created = Duration::from_nanos(facts["created_ns"].as_u64().unwrap());
+                let created_at = Some(SystemTime::UNIX_EPOCH + created);
                 let asset = Asset {
-                    created_at: Some(SystemTime::UNIX_EPOCH + created),
+                    created_at,
+                    updated_at: created_at,
                     ..asset(
                         facts["id"].as_str().unwrap(),
                         facts["name"].as_str().unwrap(),
@@ -151,6 +155,7 @@ impl FakeService {
         fs::rename(path("new"), path("json")).unwrap();
         Asset {
             created_at: Some(created_at),
+            updated_at: Some(created_at),
             ..asset(&id, name, Some(bytes.len() as u64))
         }
     }
@@ -175,6 +180,9 @@ impl FakeService {
             upload.size_bytes,
             "the announced length"
         );
+        if matches!(fault, Fault::EncodedAnew) {
+            bytes.pop();
+        }
         let asset = self.make(upload.name, &bytes, self.clock.now());
         match fault {
             Fault::LostAfter => Err(lost()),

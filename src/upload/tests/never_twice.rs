@@ -171,6 +171,18 @@ fn the_same_bytes_under_the_same_name_are_not_sent_again() {
 }
 
 #[test]
+fn the_same_bytes_are_not_sent_again_where_the_service_encoded_them_anew() {
+    let world = World::new();
+    world.service.next_uploads([Fault::EncodedAnew]);
+    world.copy_in("clip.mp4", b"bytes").unwrap();
+    world.copy_in("clip.mp4", b"bytes").unwrap();
+    world.only_asset();
+    assert_eq!(world.uploads_tried(), 1);
+    world.copy_in("clip.mp4", b"other").unwrap();
+    assert_eq!(world.uploads_tried(), 2);
+}
+
+#[test]
 fn the_same_bytes_are_sent_when_another_version_stands_under_the_name_now() {
     let world = World::new();
     world.copy_in("clip.mp4", b"bytes").unwrap();

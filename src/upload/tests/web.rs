@@ -75,14 +75,17 @@ impl Studio {
         self.emulator.add_fault(fault.does(effect));
     }
 
-    /// Lets time fly until everything is sent.
+    /// Lets time fly until everything is sent; not further ahead of the emulator's than an hour or two,
+    /// even where the machine is busy, or its assets look older than the attempts that made them.
     fn finish(&self) {
         let gives_up = Instant::now() + PATIENCE;
         while !self.uploads.staged().is_empty() {
             assert!(Instant::now() < gives_up, "{:?}", self.uploads.statuses());
             self.clock.advance(Duration::from_millis(50));
-            let _line = self.uploads.shared.line();
+            let line = self.uploads.shared.line();
             self.uploads.shared.wake.notify_all();
+            drop(line);
+            thread::sleep(Duration::from_micros(200));
         }
     }
 
