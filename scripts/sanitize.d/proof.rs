@@ -141,9 +141,10 @@ fn main() {
                 barrier.wait();
             }
         }),
-        Some("stderr") => all::<()>(|_, me| {
+        Some("stdio") => all::<()>(|_, me| {
             for round in 0..ROUNDS / 50 {
                 let line = format!("{me}: {round}\n");
+                std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
                 std::io::stderr().lock().write_all(line.as_bytes()).unwrap();
             }
         }),
