@@ -93,6 +93,8 @@ class Soak:
             "REELFS_USEAPI_URL": said["USEAPI_URL"],
             "REELFS_RUNFLOW_URL": said["RUNFLOW_URL"],
         }
+        # Of scripts/sanitize.
+        environment.update((k, v) for k, v in os.environ.items() if k.endswith("SAN_OPTIONS"))
         self.log = open(os.path.join(self.home, "log"), "wb")
         flags = ["--allow-delete", "--listing-ttl", "5s", "--cache-size", "32M"]
         self.daemon = subprocess.Popen(

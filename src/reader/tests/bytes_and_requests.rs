@@ -174,7 +174,9 @@ fn reading_in_order_uses_several_connections_and_few_requests() {
     rig.settle();
     let hits = rig.host.hits().len();
     assert!(hits <= 72, "{hits} requests for 96 MiB");
-    assert!((4..=16).contains(&rig.host.connections()));
+    // Sixteen, and where one is not free again when the next request begins, another.
+    let connections = rig.host.connections();
+    assert!((4..=20).contains(&connections), "{connections} connections");
 }
 
 #[test]
