@@ -29,7 +29,7 @@ use super::error::FsError;
 use super::kernel::{Forget, KernelCache};
 use super::memory;
 use crate::clock::Clock;
-use crate::provider::{AssetId, Library, Provider, ProviderError, Service};
+use crate::provider::{Asset, AssetId, Library, Provider, ProviderError, Service};
 use crate::reader::{AssetKey, ObjectInfo, UrlDone};
 use crate::store::{Store, StoredObject};
 use crate::tree::{AssetNode, Changes, Kept, Tree, inode};
@@ -69,6 +69,8 @@ pub struct State {
     storing: HashSet<Service>,
     loading: HashMap<Library, Vec<Waiter>>,
     early: HashMap<AssetKey, Early>,
+    /// Assets whose bytes are compared, though they may stand in no listing yet.
+    pub(super) compared: HashMap<AssetKey, Asset>,
     finding: HashMap<AssetId, Vec<Ready>>,
     renewing: HashMap<AssetKey, Vec<UrlDone>>,
     not_before: HashMap<Library, Instant>,
@@ -93,6 +95,7 @@ impl Catalog {
             storing: HashSet::new(),
             loading: HashMap::new(),
             early: HashMap::new(),
+            compared: HashMap::new(),
             finding: HashMap::new(),
             renewing: HashMap::new(),
             not_before: HashMap::new(),

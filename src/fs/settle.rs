@@ -183,7 +183,10 @@ impl LibraryFs {
             id: asset.id.clone(),
         };
         let size_bytes = asset.size_bytes?;
-        let file = self.reader.remote_file(key, size_bytes, None);
+        let mut state = self.catalog.lock();
+        state.compared.insert(key.clone(), asset.clone());
+        drop(state);
+        let file = self.reader.remote_file(key.clone(), size_bytes, None);
         let mut hasher = Sha256::new();
         let mut offset = 0;
         while offset < size_bytes {
@@ -195,6 +198,7 @@ impl LibraryFs {
             offset += bytes.len() as u64;
         }
         self.reader.close(&file);
+        self.catalog.lock().compared.remove(&key);
         (offset == size_bytes).then(|| hasher.finalize().into())
     }
 

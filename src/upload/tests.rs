@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Instant, SystemTime};
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::http::TransportError;
@@ -306,6 +308,10 @@ impl UploadEvents for FakeDirectory {
     fn newest_named(&self, _: Library, name: &str) -> Option<Asset> {
         let mut assets = self.service.assets().into_iter().rev();
         assets.find(|asset| asset.name.as_deref() == Some(name))
+    }
+
+    fn digest_of(&self, asset: &Asset) -> Option<Digest> {
+        Some(Sha256::digest(self.service.bytes(&asset.id)).into())
     }
 
     fn ids_named(&self, _: Library, name: &str) -> Option<Vec<AssetId>> {

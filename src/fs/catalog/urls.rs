@@ -69,7 +69,8 @@ impl UrlSource for Catalog {
         let node = state.tree.ino_of(key).and_then(|ino| state.tree.asset(ino));
         let listed = node.map(|node| &node.asset);
         let early = || state.early.get(key).map(|early| &early.asset);
-        let Some(asset) = listed.or_else(early) else {
+        let compared = || state.compared.get(key);
+        let Some(asset) = listed.or_else(early).or_else(compared) else {
             drop(state);
             return done(Err(ProviderError::NotFound));
         };

@@ -119,15 +119,17 @@ fn an_asset_from_long_before_the_attempt_is_not_taken_for_the_upload() {
 }
 
 #[test]
-fn a_clock_that_is_hours_ahead_does_not_send_a_file_twice() {
-    let temporary = tempfile::TempDir::new().unwrap();
-    let service = FakeService::open(temporary.path().join("service"), Arc::new(SystemClock));
-    let ahead = SystemTime::now() + Duration::from_secs(9 * 3_600);
-    let clock = Arc::new(ManualClock::at(ahead));
-    let world = World::mount(temporary.path(), service, Some(clock), |_| {});
-    world.service.next_uploads([Fault::LostAfter]);
-    world.copy_in("clip.mp4", b"bytes").unwrap();
-    world.only_asset();
+fn a_clock_that_is_hours_or_days_ahead_does_not_send_a_file_twice() {
+    for hours in [9, 30, 9_000] {
+        let temporary = tempfile::TempDir::new().unwrap();
+        let service = FakeService::open(temporary.path().join("service"), Arc::new(SystemClock));
+        let ahead = SystemTime::now() + Duration::from_secs(hours * 3_600);
+        let clock = Arc::new(ManualClock::at(ahead));
+        let world = World::mount(temporary.path(), service, Some(clock), |_| {});
+        world.service.next_uploads([Fault::LostAfter]);
+        world.copy_in("clip.mp4", b"bytes").unwrap();
+        world.only_asset();
+    }
 }
 
 #[test]
