@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -195,6 +197,8 @@ impl Shared {
     pub(super) fn headers(&self, request: &ApiRequest<'_>) -> Result<HeaderMap, TransportError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // Without it, any encoding may come (RFC 9110, 12.5.3), and none is read here.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut bearer =
             self.header_value("Authorization", &format!("Bearer {}", self.token.expose()))?;
         bearer.set_sensitive(true);

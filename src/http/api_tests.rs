@@ -55,7 +55,7 @@ fn a_get_carries_the_token_our_name_and_asks_for_plain_json() {
     assert_eq!(seen.header("authorization"), Some("Bearer user:1-sEcReT"));
     assert_eq!(seen.header("user-agent"), Some(USER_AGENT));
     assert_eq!(seen.header("accept"), Some("application/json"));
-    assert_eq!(seen.header("accept-encoding"), None);
+    assert_eq!(seen.header("accept-encoding"), Some("identity"));
 }
 
 #[test]

@@ -15,6 +15,8 @@ const STEPS: u64 = 2_000;
 const CHECK_EVERY: usize = 40;
 /// Assets of one name; more are removed at the service.
 const MOST_VERSIONS: usize = 4;
+/// The same, when everything is looked at: a long game would come to more assets than Runway lists.
+const MOST_KEPT_VERSIONS: usize = 50;
 /// Descriptors that read through what happens.
 const MOST_KEPT: usize = 4;
 /// A process that inherited the descriptor.
@@ -405,7 +407,21 @@ impl<'a> Model<'a> {
         self.world = self.world.take().map(World::remount);
     }
 
+    /// The service lets the oldest versions go.
+    fn prune(&mut self) {
+        for name in NAMES {
+            let assets = &mut self.families.of(name).assets;
+            let many = assets.len().saturating_sub(MOST_KEPT_VERSIONS);
+            for gone in assets.drain(..many) {
+                let world = self.world.as_ref().expect("mounted");
+                assert!(world.emulator.remove(&gone.id));
+                world.clock.advance(LISTING_LAG);
+            }
+        }
+    }
+
     fn check(&mut self) {
+        self.prune();
         let expected = self.families.expected();
         let names: Vec<String> = expected.keys().cloned().collect();
         assert_eq!(self.world().ls(VIDEO).unwrap(), names);
