@@ -15,8 +15,8 @@ pub type Bytes = Arc<Vec<u8>>;
 pub struct Version {
     pub id: String,
     pub bytes: Bytes,
-    /// Uploaded from here, so that the same bytes are not sent again.
-    pub ours: bool,
+    /// What it was uploaded from here with: while it has these bytes, they are not sent again.
+    pub sent: Option<Bytes>,
     /// How often the service put other bytes in its place.
     pub replaced: u32,
 }
@@ -39,7 +39,6 @@ impl Family {
     pub fn replace(&mut self, which: usize, bytes: Bytes) -> String {
         let version = &mut self.assets[which];
         version.bytes = bytes;
-        version.ours = false;
         version.replaced += 1;
         version.id.clone()
     }
@@ -74,10 +73,11 @@ impl Families {
 
     /// An asset of this name came, from here or not.
     pub fn add(&mut self, name: &str, id: String, bytes: impl Into<Bytes>, ours: bool) {
+        let bytes = bytes.into();
         let version = Version {
             id,
-            bytes: bytes.into(),
-            ours,
+            sent: ours.then(|| bytes.clone()),
+            bytes,
             replaced: 0,
         };
         self.of(name).assets.push(version);
@@ -100,7 +100,8 @@ impl Families {
         }
         family.local = None;
         let newest = family.assets.last();
-        let is_there = newest.is_some_and(|newest| newest.ours && newest.bytes == bytes);
+        let is_there = newest
+            .is_some_and(|newest| newest.bytes == bytes && newest.sent.as_ref() == Some(&bytes));
         (!is_there).then_some(bytes)
     }
 
