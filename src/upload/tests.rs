@@ -411,9 +411,11 @@ impl World {
     /// would with its process: that much is waited for.
     pub fn end(self) -> (Arc<FakeService>, Option<tempfile::TempDir>) {
         let shared = Arc::downgrade(&self.uploads.shared);
+        // The next mount leaves alone what a thread of this one still holds.
+        let staged: Vec<_> = self.uploads.staged().iter().map(Arc::downgrade).collect();
         drop((self.uploads, self.directory));
         let gives_up = Instant::now() + PATIENCE;
-        while shared.strong_count() > 0 {
+        while shared.strong_count() > 0 || staged.iter().any(|file| file.strong_count() > 0) {
             assert!(Instant::now() < gives_up, "a thread stays");
             thread::park_timeout(Duration::from_micros(200));
         }
