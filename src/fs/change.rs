@@ -9,7 +9,7 @@ use super::write::OpenMode;
 use super::{Attr, Done, FsError, LibraryFs, Place, Ready, control, lock};
 use crate::provider::Service;
 use crate::tree::{LocalNode, Node};
-use crate::upload::{StagedFile, is_local_name};
+use crate::upload::{StagedFile, UploadState, is_local_name, same_name};
 
 const NOT_DELETABLE: FsError =
     FsError::NotPermitted("assets are deleted only by a mount with --allow-delete");
@@ -92,6 +92,13 @@ impl LibraryFs {
             Err(error) => done(Err(error)),
             Ok((ino, true)) => done(self.remove_staged(ino)),
             Ok((ino, false)) if self.options.allow_delete => {
+                if self.may_be_an_upload_under_way(ino) {
+                    log::warn!(
+                        "{}: not deleted now: it may be what is being uploaded",
+                        self.name_for_log(ino)
+                    );
+                    return done(Err(FsError::Busy));
+                }
                 let fs = Arc::clone(self);
                 self.catalog.delete(
                     ino,
@@ -111,6 +118,28 @@ impl LibraryFs {
                 done(Err(NOT_DELETABLE));
             }
         }
+    }
+
+    /// Until the answer to an upload is there, a listing may show its asset beside the file, as what
+    /// looks like another version. Whoever clears the directory (`rsync --delete`) must not take it.
+    fn may_be_an_upload_under_way(&self, ino: u64) -> bool {
+        let Some(asset) = self.catalog.lock().tree.asset(ino).map(|n| n.asset.clone()) else {
+            return false;
+        };
+        let is_it = |file: &Arc<StagedFile>| {
+            let is_sent = matches!(
+                file.state(),
+                UploadState::Queued | UploadState::Sending { .. }
+            );
+            let name = asset.name.as_deref().unwrap_or("");
+            let size_bytes = asset.size_bytes;
+            is_sent
+                && file.library() == asset.library
+                && same_name(&file.name(), name)
+                && size_bytes.is_none_or(|size| file.size_bytes().is_ok_and(|own| own == size))
+        };
+        let uploads = self.uploads.get();
+        uploads.is_some_and(|uploads| uploads.staged().iter().any(is_it))
     }
 
     fn resize(self: &Arc<Self>, ino: u64, fh: Option<u64>, size_bytes: u64, ready: Ready) {

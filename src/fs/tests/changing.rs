@@ -518,3 +518,30 @@ fn a_mode_that_is_set_while_the_upload_ends_is_shown() {
         assert_eq!(u32::from(mode_of(&world, &name)), mode, "{name}");
     }
 }
+
+#[test]
+fn what_may_be_the_upload_under_way_is_not_deleted() {
+    let world = World::with(Settings {
+        allow_delete: true,
+        write_back: true,
+        ..Settings::default()
+    });
+    world.uploads.pause();
+    world.copy_in(VIDEO, "a.mp4", b"first").unwrap();
+    // The service has it, and has not answered yet; and an older version of another size.
+    let arrived = world.add("a.mp4", text("first"));
+    let older = world.add("a.mp4", text("an older one"));
+    world.let_listings_age();
+    let delete = |id: &str| {
+        let shown = format!("a ({}).mp4", &id[..8]);
+        world.lookup_now(VIDEO, &shown)?;
+        world.unlink_now(VIDEO, &shown)
+    };
+    assert_eq!(delete(&arrived), Err(FsError::Busy));
+    assert_eq!(delete(&older), Ok(()));
+    world.uploads.resume();
+    world.drain();
+    let held = world.emulator.runway_assets();
+    assert!(held.iter().any(|asset| asset.id == arrived));
+    assert_eq!(delete(&arrived), Ok(()), "it was another");
+}
