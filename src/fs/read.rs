@@ -246,11 +246,13 @@ impl LibraryFs {
         let fh = self.insert(handle);
         // Only now that the handle is counted does its number keep its size, and only now does
         // every other opening see it.
-        if self.is_as_opened(ino, size_bytes)
-            && !revision.is_superseded()
-            && !self.is_open_with_other_bytes(ino, &revision)
-        {
+        let is_current = self.is_as_opened(ino, size_bytes) && !revision.is_superseded();
+        let is_shared = self.is_open_with_other_bytes(ino, &revision);
+        if is_current && !is_shared {
             return Ok(Opened::for_reading(fh, keep_cache));
+        }
+        if is_shared {
+            self.catalog.renumber(ino);
         }
         self.remove(fh);
         self.asset_closed(&revision);
@@ -288,7 +290,7 @@ impl LibraryFs {
             let state = self.catalog.lock();
             state.tree.asset(ino).is_some_and(|node| node.is_revised)
         };
-        let is_shared = self.files.any(|handle| match handle {
+        self.files.any(|handle| match handle {
             FileHandle::Asset {
                 ino: other,
                 revision: opened,
@@ -296,11 +298,7 @@ impl LibraryFs {
             } => *other == ino && !Arc::ptr_eq(opened, revision),
             FileHandle::Local { ino: other, .. } => *other == ino && is_revised,
             FileHandle::Write(_) => false,
-        });
-        if is_shared {
-            self.catalog.renumber(ino);
-        }
-        is_shared
+        })
     }
 
     /// Opens a handle: from here on the size by its number stays what it is.

@@ -36,6 +36,14 @@ impl Garden {
     fn ino(&self, name: &str) -> u64 {
         self.tree.lookup(VIDEO, name).expect(name)
     }
+
+    /// As the kernel: looks it up and opens it.
+    fn open(&mut self, name: &str) -> u64 {
+        let ino = self.ino(name);
+        self.tree.remember(ino);
+        self.tree.opened(ino);
+        ino
+    }
 }
 
 fn clip(id: &str, name: &str, created_s: u64) -> Asset {
@@ -330,9 +338,7 @@ fn replaced(id: &str, size_bytes: u64, updated_s: u64) -> Asset {
 fn replaced_bytes_take_the_number_that_nobody_has_open() {
     let mut garden = Garden::new();
     garden.list(0, &[replaced("x", 10, 1)]);
-    let ino = garden.ino("a.mp4");
-    garden.tree.remember(ino);
-    garden.tree.opened(ino);
+    let ino = garden.open("a.mp4");
     garden.tree.closed(ino);
     let changes = garden.list(1, &[replaced("x", 4, 2)]);
     assert_eq!(garden.ino("a.mp4"), ino);
@@ -345,9 +351,7 @@ fn an_open_number_stays_with_the_bytes_that_it_had() {
     for next in [replaced("x", 4, 1), replaced("x", 10, 2)] {
         let mut garden = Garden::new();
         garden.list(0, &[replaced("x", 10, 1), clip("y", "b.mp4", 1)]);
-        let older = garden.ino("a.mp4");
-        garden.tree.remember(older);
-        garden.tree.opened(older);
+        let older = garden.open("a.mp4");
         let changes = garden.list(1, &[next.clone(), clip("y", "b.mp4", 1)]);
         let newer = garden.ino("a.mp4");
         assert_ne!(newer, older);
@@ -369,9 +373,7 @@ fn an_open_number_stays_with_the_bytes_that_it_had() {
 fn an_older_number_goes_and_the_newer_one_stays() {
     let mut garden = Garden::new();
     garden.list(0, &[replaced("x", 10, 1)]);
-    let older = garden.ino("a.mp4");
-    garden.tree.remember(older);
-    garden.tree.opened(older);
+    let older = garden.open("a.mp4");
     garden.list(1, &[replaced("x", 4, 2)]);
     garden.tree.forget(older, 1);
     assert!(garden.tree.node(older).is_some(), "it is open");
@@ -390,9 +392,7 @@ fn a_size_that_is_told_for_the_first_time_leaves_an_open_number() {
         ..replaced("x", 10, 1)
     };
     garden.list(0, &[untold]);
-    let ino = garden.ino("a.mp4");
-    garden.tree.remember(ino);
-    garden.tree.opened(ino);
+    let ino = garden.open("a.mp4");
     garden.list(1, &[replaced("x", 10, 1)]);
     assert_eq!(garden.ino("a.mp4"), ino);
 }
@@ -401,9 +401,7 @@ fn a_size_that_is_told_for_the_first_time_leaves_an_open_number() {
 fn an_asset_that_comes_back_while_its_older_bytes_are_open_has_a_number_of_its_own() {
     let mut garden = Garden::new();
     garden.list(0, &[replaced("x", 10, 1)]);
-    let older = garden.ino("a.mp4");
-    garden.tree.remember(older);
-    garden.tree.opened(older);
+    let older = garden.open("a.mp4");
     garden.list(1, &[replaced("x", 4, 2)]);
     garden.list(2, &[]);
     assert!(garden.names().is_empty());
